@@ -45,15 +45,15 @@ type Kind uint8
 
 // The kinds, with the accessor of Column that holds them and their Parquet type.
 const (
-	String Kind = iota + 1 // Str; BYTE_ARRAY (STRING)
-	Int64                  // Int; INT64
-	Float64                // Float; DOUBLE
-	Boolean                // Bool; BOOLEAN
-	Micros                 // Int; INT64 (TIMESTAMP(MICROS, UTC))
-	Strings                // List; LIST<STRING>
-	Map                    // Map; MAP<STRING, STRING>
-	Items                  // Items; LIST<STRUCT> with the columns of ItemColumns
-	Bytes                  // Str; BYTE_ARRAY, not necessarily UTF-8
+	String  Kind = iota + 1 // Str; BYTE_ARRAY (STRING)
+	Int64                   // Int; INT64
+	Float64                 // Float; DOUBLE
+	Boolean                 // Bool; BOOLEAN
+	Micros                  // Int; INT64 (TIMESTAMP(MICROS, UTC))
+	Strings                 // List; LIST<STRING>
+	Map                     // Map; MAP<STRING, STRING>
+	Items                   // Items; LIST<STRUCT> with the columns of ItemColumns
+	Bytes                   // Str; BYTE_ARRAY, not necessarily UTF-8
 )
 
 // Column is one column of a table whose rows are R. Of the accessors, the one that Kind names is set; it
