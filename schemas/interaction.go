@@ -123,6 +123,11 @@ var Interactions = &Table[Interaction]{
 		}
 		return r.VisitorID
 	},
+	Inputs: []Column[Interaction]{
+		{Name: "raw.user_agent", Kind: String, Doc: "User agent, from which device, os, browser and is_bot are derived.", Str: func(r *Interaction) *string { return &r.Raw.UserAgent }},
+		{Name: "raw.ip", Kind: String, Doc: "IP address, from which country, region, city and geohash are derived.", Str: func(r *Interaction) *string { return &r.Raw.IP }},
+	},
+	Extra: func(r *Interaction) *[]Pair { return &r.Extra },
 	Columns: append([]Column[Interaction]{
 		{Name: "event_id", Kind: String, Required: true, Doc: "Identifies the event; rows with the same event_id are the same event. Made from the fields that identify it where the source has none (then lineage.synthetic_id is true).", Str: func(r *Interaction) *string { return &r.EventID }},
 		{Name: "event_time", Kind: Micros, Required: true, Doc: "When it happened.", Int: func(r *Interaction) *Int { return &r.EventTime }},
@@ -153,7 +158,7 @@ var Interactions = &Table[Interaction]{
 		Column[Interaction]{Name: "lineage.schema_version", Kind: Int64, System: true, Doc: "Version of this table that the row was written as.", Int: func(r *Interaction) *Int { return &r.Lineage.SchemaVersion }},
 		Column[Interaction]{Name: "lineage.synthetic_id", Kind: Boolean, System: true, Doc: "True where event_id was made by Backbone.", Bool: func(r *Interaction) *Bool { return &r.Lineage.SyntheticID }},
 		Column[Interaction]{Name: "lineage.attributes", Kind: Map, System: true, Doc: "Attributes of the message.", Map: func(r *Interaction) *[]Pair { return &r.Lineage.Attributes }},
-		Column[Interaction]{Name: "extra", Kind: Map, Doc: "What the producer sent under names that the mapping does not know: path to JSON text. At most 64 entries and 16 KiB an event; the rest is counted.", Map: func(r *Interaction) *[]Pair { return &r.Extra }},
+		Column[Interaction]{Name: "extra", Kind: Map, System: true, Doc: "What the producer sent under names that the mapping does not know: path to JSON text. At most 64 entries and 16 KiB an event; the rest is counted.", Map: func(r *Interaction) *[]Pair { return &r.Extra }},
 	)...),
 }
 

@@ -81,17 +81,24 @@ type Table[R any] struct {
 	Version int    // grows by one with each release that adds columns
 	Columns []Column[R]
 
+	// Inputs are values that a mapping can fill and that are not stored.
+	Inputs []Column[R]
+	// Extra returns where unknown fields are kept; nil: they are not.
+	Extra func(*R) *[]Pair
+
 	// Slot returns what places a row: its id, which is unique in the table, and its event time.
 	Slot func(*R) (id string, eventMicros int64)
 	// SortBy returns the first of the keys that rows are sorted by in a file; the second is event time.
 	SortBy func(*R) string
 }
 
-// Column returns the column with that path.
+// Column returns the column or the input with that path.
 func (t *Table[R]) Column(name string) (Column[R], bool) {
-	for _, c := range t.Columns {
-		if c.Name == name {
-			return c, true
+	for _, columns := range [][]Column[R]{t.Columns, t.Inputs} {
+		for _, c := range columns {
+			if c.Name == name {
+				return c, true
+			}
 		}
 	}
 	return Column[R]{}, false
