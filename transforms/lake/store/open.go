@@ -8,7 +8,9 @@ import (
 	"strings"
 
 	"backbone/transforms/lake/store/driver"
+	"backbone/transforms/lake/store/gcsstore"
 	"backbone/transforms/lake/store/localstore"
+	"backbone/transforms/lake/store/s3store"
 )
 
 // Open returns the store at rawURL, with the default options. It does not look whether the place is there: a
@@ -76,6 +78,21 @@ func openDriver(ctx context.Context, u *url.URL) (driver.Driver, error) {
 			return nil, fmt.Errorf("unexpected host %q: write file:///path, or just the path", u.Host)
 		}
 		return localstore.New(u.Path, localstore.Options{})
+	case "gs":
+		if err := onlyParameters(u); err != nil {
+			return nil, err
+		}
+		return gcsstore.New(ctx, u.Host, strings.TrimPrefix(u.Path, "/"))
+	case "s3":
+		if err := onlyParameters(u, "region", "endpoint", "path_style"); err != nil {
+			return nil, err
+		}
+		query := u.Query()
+		return s3store.New(ctx, u.Host, strings.TrimPrefix(u.Path, "/"), s3store.Options{
+			Region:    query.Get("region"),
+			Endpoint:  query.Get("endpoint"),
+			PathStyle: query.Get("path_style"),
+		})
 	default:
 		return nil, fmt.Errorf("unknown scheme %q: use a path, file://, gs:// or s3://", u.Scheme)
 	}
