@@ -3,7 +3,7 @@ package command
 import (
 	"errors"
 	"fmt"
-	"io"
+	"log/slog"
 	"slices"
 	"strings"
 
@@ -48,13 +48,18 @@ func exitCode(err error) int {
 }
 
 // printError writes err as one line, with the command it happened in and, where the call was wrong, where help is.
-func printError(w io.Writer, cmd *cobra.Command, err error) {
+func (e *environment) printError(cmd *cobra.Command, err error) {
+	if e.logFormat == "json" {
+		// The logger may not be configured yet: err may be why.
+		slog.New(slog.NewJSONHandler(e.stderr, nil)).Error(oneLine(err), "command", cmd.CommandPath(), "exit_code", exitCode(err))
+		return
+	}
 	line := cmd.CommandPath() + ": " + oneLine(err)
 	if exitCode(err) == exitUsage {
 		line += fmt.Sprintf("; see %q", cmd.CommandPath()+" --help")
 	}
 	// There is nowhere left to say that stderr is gone.
-	_, _ = fmt.Fprintln(w, line)
+	_, _ = fmt.Fprintln(e.stderr, line)
 }
 
 // oneLine gives err's message without line breaks, such as errors.Join puts between errors.

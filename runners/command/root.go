@@ -79,7 +79,7 @@ type environment struct {
 // failed, 2 if the command was called wrongly. InitBeam must have run before.
 func Main() int {
 	env := &environment{stdin: os.Stdin, stdout: os.Stdout, stderr: newScreen(os.Stderr), environ: os.Environ}
-	return run(context.Background(), env, os.Args[1:])
+	return run(context.Background(), env, newRoot(env), os.Args[1:])
 }
 
 // Tree is the command tree, to be looked at and not to be run: for documentation, and for tests of what is promised of
@@ -88,9 +88,9 @@ func Tree() *cobra.Command {
 	return newRoot(&environment{stdin: strings.NewReader(""), stdout: io.Discard, stderr: newScreen(io.Discard), environ: os.Environ})
 }
 
-func run(ctx context.Context, env *environment, args []string) int {
+// run runs root with args, prints the error there may be, and returns the exit code.
+func run(ctx context.Context, env *environment, root *cobra.Command, args []string) int {
 	env.log = slog.New(slog.NewTextHandler(env.stderr, nil))
-	root := newRoot(env)
 	cmd := root
 	args, err := pipelineAsCommand(root, args)
 	if err == nil {
@@ -104,15 +104,22 @@ func run(ctx context.Context, env *environment, args []string) int {
 	if !env.running && !errors.As(err, &usage) {
 		err = &UsageError{Err: err}
 	}
-	if env.logFormat == "json" {
-		env.log.Error(oneLine(err), "command", cmd.CommandPath(), "exit_code", exitCode(err))
-	} else {
-		printError(env.stderr, cmd, err)
-	}
+	env.printError(cmd, err)
 	return exitCode(err)
 }
 
+// newRoot is the tree of all commands.
 func newRoot(env *environment) *cobra.Command {
+	return assemble(
+		env,
+		// One line a command, in alphabetical order.
+		newCompletionCommand(env),
+		newVersionCommand(env),
+	)
+}
+
+// assemble puts subcommands below a root, and gives them what all commands have.
+func assemble(env *environment, subcommands ...*cobra.Command) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "backbone",
 		Short: "The data backbone of a recommender: events, users and items into a Parquet lake",
@@ -165,11 +172,7 @@ Exit codes: 0 all done; 1 the data or the job failed; 2 wrong usage, nothing was
 	flags.StringVar(&env.logLevel, "log_level", "info", "lowest `LEVEL` that is logged: debug, info, warn or error")
 	root.Flags().String(pipelineFlag, "", "`NAME` of the pipeline command to run, for launchers that pass flags only")
 
-	root.AddCommand(
-		// One line a command, in alphabetical order.
-		newCompletionCommand(env),
-		newVersionCommand(env),
-	)
+	root.AddCommand(subcommands...)
 	root.SetHelpCommand(newHelpCommand())
 
 	for _, group := range groups {

@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"runtime/debug"
 
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/core"
 	"github.com/spf13/cobra"
 )
 
@@ -52,7 +53,7 @@ Apache Beam and Go that it was built with.`,
 func readVersion(build *debug.BuildInfo) versionInfo {
 	info := versionInfo{
 		Version:  build.Main.Version,
-		Beam:     "unknown",
+		Beam:     core.SdkVersion,
 		Go:       build.GoVersion,
 		Platform: runtime.GOOS + "/" + runtime.GOARCH,
 	}
@@ -67,14 +68,6 @@ func readVersion(build *debug.BuildInfo) versionInfo {
 			info.Time = setting.Value
 		case "vcs.modified":
 			info.Modified = setting.Value == "true"
-		}
-	}
-	for _, module := range build.Deps {
-		if module.Path == "github.com/apache/beam/sdks/v2" {
-			if module.Replace != nil {
-				module = module.Replace
-			}
-			info.Beam = module.Version
 		}
 	}
 	return info
