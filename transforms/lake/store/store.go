@@ -204,7 +204,7 @@ func (s *Store) commitOnce(ctx context.Context, key string, body []byte) (outcom
 	same, err := s.same(ctx, key, body)
 	switch {
 	case errors.Is(err, ErrNotFound) && errors.Is(created, ErrExists):
-		return Unknown, false, driver.Markf(ErrTransient, "the name was taken, but the object is gone: %w", err)
+		return Unknown, false, driver.Markf(ErrTransient, "the name was taken, but there is no object now: %v", err) // %v: for this caller it is not ErrNotFound.
 	case errors.Is(err, ErrNotFound):
 		return Unknown, false, created // Nothing has landed: the same name may be tried again.
 	case err != nil:

@@ -164,7 +164,7 @@ func (d *Driver) ListDir(ctx context.Context, dir string) iter.Seq2[driver.Entry
 func (d *Driver) list(ctx context.Context, prefix, delimiter string) iter.Seq2[driver.Entry, error] {
 	return func(yield func(driver.Entry, error) bool) {
 		query := &storage.Query{Prefix: d.prefix + prefix, Delimiter: delimiter, Projection: storage.ProjectionNoACL}
-		if err := query.SetAttrSelection([]string{"Prefix", "Name", "Size", "Created"}); err != nil {
+		if err := query.SetAttrSelection([]string{"Name", "Size", "Created"}); err != nil {
 			yield(driver.Entry{}, err)
 			return
 		}

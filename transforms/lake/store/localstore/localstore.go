@@ -269,6 +269,9 @@ func (d *Driver) Open(ctx context.Context, key string) (driver.Object, error) {
 		return nil, err
 	}
 	f, err := os.Open(d.path(key))
+	if missing(err) {
+		return nil, driver.Mark(driver.ErrNotFound, err)
+	}
 	if err != nil {
 		return nil, classify(err)
 	}
@@ -462,8 +465,6 @@ func classify(err error) error {
 		return err
 	case errors.Is(err, fs.ErrExist):
 		return driver.Mark(driver.ErrExists, err)
-	case errors.Is(err, fs.ErrNotExist):
-		return driver.Mark(driver.ErrNotFound, err)
 	case errors.Is(err, syscall.ENOSPC):
 		return driver.Markf(driver.ErrPermanent, "the disk is full, free some space and start again: %w", err)
 	case errors.Is(err, syscall.EDQUOT):
