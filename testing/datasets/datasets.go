@@ -29,7 +29,7 @@ func Dir(t testing.TB, name string) string {
 	return dir
 }
 
-// beside returns ../shared/data as seen from the folder that holds go.mod.
+// beside returns the folder shared/data next to the one that holds go.mod.
 func beside() string {
 	dir, err := os.Getwd()
 	if err != nil {
