@@ -59,7 +59,7 @@ func (s *smallDisk) before(op localstore.Op, _ string) error {
 	return nil
 }
 
-func open(t *testing.T, root string, o localstore.Options) *localstore.Driver {
+func open(t testing.TB, root string, o localstore.Options) *localstore.Driver {
 	t.Helper()
 	d, err := localstore.New(root, o)
 	if err != nil {
