@@ -301,3 +301,17 @@ func (d *decoder) str() string {
 
 // Alias returns b as a string without a copy: it is valid as long as b is not changed.
 func Alias(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
+
+// First returns the first column of a row, a text, without decoding the others: in every table it is the id.
+func First(body []byte, columns int) (string, error) {
+	d := decoder{b: body}
+	bits := d.take((columns + 7) / 8)
+	if d.bad || len(bits) == 0 || bits[0]&1 == 0 {
+		return "", fmt.Errorf("%w: row of %d bytes has no id", ErrDamaged, len(body))
+	}
+	id := d.str()
+	if d.bad {
+		return "", fmt.Errorf("%w: row of %d bytes", ErrDamaged, len(body))
+	}
+	return id, nil
+}

@@ -1,0 +1,137 @@
+package lake
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"runtime"
+	"time"
+
+	"github.com/apache/beam/sdks/v2/go/pkg/beam"
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/graph/mtime"
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/graph/window"
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/graph/window/trigger"
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
+
+	"backbone/transforms/lake/store"
+	"backbone/transforms/parallel"
+	"backbone/transforms/run"
+)
+
+func init() {
+	register.DoFn2x1[[]byte, func(beam.EventTime, string, int64), error](&noticeFn{})
+	register.DoFn4x1[context.Context, string, func(*int64) bool, func(beam.EventTime, string), error](&completeFn{})
+	register.DoFn2x0[context.Context, string](&countCompleteFn{})
+	register.Iter1[int64]()
+	register.Emitter2[beam.EventTime, string]()
+	register.Emitter3[beam.EventTime, string, int64]()
+}
+
+// neverTooLate is longer than any stream lives: Beam drops what is later than that, and nothing may be dropped.
+const neverTooLate = 100 * 365 * 24 * time.Hour
+
+// MarkComplete writes an empty file _SUCCESS into each partition of the receipts once the watermark has passed the
+// partition's end plus the grace period.
+//
+// A partition is never marked before that time has come on the clock, nor while the run is being drained: then the
+// watermark says that the input has ended, but it goes on with the next start.
+//
+//	receipts  PCollection<[]byte>: what Write returns
+func MarkComplete(s beam.Scope, receipts beam.PCollection, o Options, grace time.Duration) {
+	s = s.Scope("lake.MarkComplete")
+	windows := map[string]string{}
+	for table, l := range o.Layouts {
+		windows[table] = l.Window.String()
+	}
+	notices := beam.ParDo(s, &noticeFn{Windows: windows, GraceMicros: grace.Microseconds()}, receipts)
+
+	// A notice has the time at which its partition may be marked as its event time, so the pane that fires when the
+	// watermark passes a window says that the partitions in it are due. A partition that is due already is marked by
+	// the late pane of its next notice.
+	due := beam.WindowInto(s, window.NewFixedWindows(time.Minute), notices,
+		beam.Trigger(trigger.AfterEndOfWindow().EarlyFiring(trigger.Never()).LateFiring(trigger.AfterCount(1))),
+		beam.PanesDiscard(),
+		beam.AllowedLateness(neverTooLate))
+	marked := beam.ParDo(s, &completeFn{URL: o.URL, RunID: o.RunID}, beam.GroupByKey(s, due))
+	beam.ParDo0(s, &countCompleteFn{RunID: o.RunID}, beam.Reshuffle(s, marked))
+}
+
+// noticeFn tells for each receipt when its partition may be marked.
+type noticeFn struct {
+	Windows     map[string]string
+	GraceMicros int64
+}
+
+func (fn *noticeFn) ProcessElement(receipt []byte, emit func(beam.EventTime, string, int64)) error {
+	var r Receipt
+	if err := json.Unmarshal(receipt, &r); err != nil {
+		return fmt.Errorf("receipt: %w", err)
+	}
+	w, err := ParseWindow(fn.Windows[r.Slot.Table])
+	if err != nil {
+		return fmt.Errorf("receipt of table %q: %w", r.Slot.Table, err)
+	}
+	_, end := w.bounds(r.Slot.Bucket)
+	at := end.UnixMicro() + fn.GraceMicros
+	emit(mtime.FromTime(time.UnixMicro(at)), r.Folder, at)
+	return nil
+}
+
+// completeFn marks partitions, several at a time.
+type completeFn struct {
+	URL   string
+	RunID string
+
+	run   *run.Run
+	store *store.Store
+	pool  *parallel.Pool[string]
+}
+
+func (fn *completeFn) Setup(ctx context.Context) (err error) {
+	fn.run = run.Of(fn.RunID)
+	fn.store, err = OpenStore(ctx, fn.run, fn.URL)
+	return err
+}
+
+func (fn *completeFn) StartBundle(ctx context.Context, _ func(beam.EventTime, string)) {
+	fn.pool = parallel.Start(2*runtime.GOMAXPROCS(0), func() (func(string) error, func() error) {
+		return func(folder string) error { return fn.mark(ctx, folder) }, nil
+	})
+}
+
+func (fn *completeFn) ProcessElement(ctx context.Context, folder string, at func(*int64) bool, emit func(beam.EventTime, string)) error {
+	var due int64
+	at(&due)
+	if fn.run.IsDraining() || time.Now().UnixMicro() < due {
+		return nil
+	}
+	emit(mtime.FromTime(time.UnixMicro(due)), folder)
+	return fn.pool.Submit(ctx, folder)
+}
+
+// FinishBundle waits until the partitions of the bundle are marked.
+func (fn *completeFn) FinishBundle(context.Context, func(beam.EventTime, string)) error {
+	return fn.pool.Wait()
+}
+
+func (fn *completeFn) mark(ctx context.Context, folder string) error {
+	key := folder + "/" + successName
+	exists, err := fn.store.Exists(ctx, key)
+	if err != nil || exists {
+		return err
+	}
+	_, err = fn.store.Commit(ctx, key, nil)
+	return err
+}
+
+// countCompleteFn counts the partitions that were found or made complete. It consumes what completeFn gives, which keeps
+// the direct runner from spinning.
+type countCompleteFn struct {
+	RunID string
+
+	complete *run.Counter
+}
+
+func (fn *countCompleteFn) Setup() { fn.complete = run.Of(fn.RunID).Counter("lake", "complete") }
+
+func (fn *countCompleteFn) ProcessElement(ctx context.Context, _ string) { fn.complete.Add(ctx, 1) }

@@ -1,0 +1,346 @@
+package lake
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"unsafe"
+
+	"github.com/parquet-go/parquet-go"
+	"github.com/parquet-go/parquet-go/compress/zstd"
+
+	"backbone/schemas"
+	"backbone/transforms/rows"
+)
+
+// The keys of a file's metadata.
+const (
+	metaTable   = "backbone.table"
+	metaVersion = "backbone.schema_version"
+	metaRun     = "backbone.run_id"
+	metaWriter  = "backbone.writer_id"
+	metaRows    = "backbone.rows"
+	metaContent = "backbone.content_hash"
+)
+
+// batch is how many rows are turned into columns at a time: few enough for the processor's cache.
+const batch = 512
+
+// codec compresses pages. One core a file: files are written side by side.
+var codec = &zstd.Codec{Level: zstd.SpeedFastest, Concurrency: 1}
+
+// leaf is one column of a file, and the column of the row that fills it.
+type leaf[R any] struct {
+	column schemas.Column[R]
+	item   *schemas.Column[schemas.Item] // of the elements of an Items column
+	key    bool                          // the keys of a Map column, not its values
+	number int                           // of the column in the file
+	def    int                           // definition level of a value that is there
+	null   parquet.Value
+	nulls  []parquet.Value // a batch of them
+	values []parquet.Value
+}
+
+// encoder turns rows into a Parquet file. It is used by one goroutine at a time, and for many files, since setting up
+// forty columns takes longer than writing a few rows.
+type encoder[R any] struct {
+	table  *schemas.Table[R]
+	codec  *rows.Codec[R]
+	writer *parquet.Writer
+	leaves []*leaf[R]
+	rows   [batch]R
+	reset  func(*R)
+	out    bytes.Buffer
+}
+
+func newEncoder[R any](table *schemas.Table[R], reset func(*R)) (*encoder[R], error) {
+	e := &encoder[R]{table: table, codec: rows.NewCodec(table.Columns), reset: reset}
+	schema := ParquetSchema(table)
+	options := []parquet.WriterOption{
+		schema, parquet.Compression(codec), parquet.PageBufferSize(1 << 20), parquet.WriteBufferSize(0),
+		parquet.DataPageStatistics(false), parquet.CreatedBy("backbone", "1", ""),
+	}
+	for i, path := range schema.Columns() {
+		l, err := newLeaf(table, path, i)
+		if err != nil {
+			return nil, err
+		}
+		e.leaves = append(e.leaves, l)
+		// Bounds let a reader skip pages. They are worth their cost where rows are sorted.
+		if name := l.column.Name; name != "event_time" && name != "user_id" {
+			options = append(options, parquet.SkipPageBounds(path...))
+		}
+	}
+	e.writer = parquet.NewWriter(&e.out, options...)
+	return e, nil
+}
+
+func newLeaf[R any](table *schemas.Table[R], path []string, number int) (*leaf[R], error) {
+	for _, c := range table.Columns {
+		if c.Name != strings.Join(path[:min(len(path), strings.Count(c.Name, ".")+1)], ".") {
+			continue
+		}
+		l := &leaf[R]{column: c, number: number, def: 1}
+		if c.Required {
+			l.def = 0
+		}
+		switch last := path[len(path)-1]; c.Kind {
+		case schemas.Strings:
+			l.def = 2
+		case schemas.Map:
+			l.def, l.key = 2, last == "key"
+		case schemas.Items:
+			i := slices.IndexFunc(schemas.ItemColumns, func(c schemas.Column[schemas.Item]) bool { return c.Name == last })
+			l.item = &schemas.ItemColumns[i]
+			l.def = 3
+			if l.item.Required {
+				l.def = 2
+			}
+		}
+		l.null = parquet.NullValue().Level(0, 0, number)
+		l.nulls = slices.Repeat([]parquet.Value{l.null}, batch)
+		return l, nil
+	}
+	return nil, fmt.Errorf("table %q has no column for %q", table.Name, path)
+}
+
+// ParquetSchema returns the schema of a table's files. Dots in the names of columns make groups.
+func ParquetSchema[R any](table *schemas.Table[R]) *parquet.Schema {
+	root := &group{}
+	for _, c := range table.Columns {
+		at := root
+		parts := strings.Split(c.Name, ".")
+		for _, p := range parts[:len(parts)-1] {
+			at = at.sub(p)
+		}
+		at.add(parts[len(parts)-1], parquetNode(c))
+	}
+	return parquet.NewSchema(table.Name, root.node())
+}
+
+func parquetNode[R any](c schemas.Column[R]) parquet.Node {
+	var n parquet.Node
+	switch c.Kind {
+	case schemas.String:
+		n = parquet.String()
+	case schemas.Bytes:
+		n = parquet.Leaf(parquet.ByteArrayType)
+	case schemas.Int64:
+		n = parquet.Int(64)
+	case schemas.Float64:
+		n = parquet.Leaf(parquet.DoubleType)
+	case schemas.Boolean:
+		n = parquet.Leaf(parquet.BooleanType)
+	case schemas.Micros:
+		n = parquet.Timestamp(parquet.Microsecond)
+	case schemas.Strings:
+		n = parquet.List(parquet.String())
+	case schemas.Map:
+		n = parquet.Map(parquet.String(), parquet.String())
+	case schemas.Items:
+		element := &group{}
+		for _, c := range schemas.ItemColumns {
+			element.add(c.Name, parquetNode(c))
+		}
+		n = parquet.List(element.node())
+	}
+	if c.Enum {
+		n = parquet.Encoded(n, &parquet.RLEDictionary)
+	}
+	if !c.Required {
+		n = parquet.Optional(n)
+	}
+	return n
+}
+
+// group is a group of columns that keeps their order; parquet.Group sorts them by name.
+type group struct {
+	names []string
+	nodes parquet.Group
+	subs  map[string]*group
+}
+
+func (g *group) add(name string, n parquet.Node) {
+	if g.nodes == nil {
+		g.nodes = parquet.Group{}
+	}
+	g.names = append(g.names, name)
+	g.nodes[name] = n
+}
+
+func (g *group) sub(name string) *group {
+	if g.subs[name] == nil {
+		if g.subs == nil {
+			g.subs = map[string]*group{}
+		}
+		g.subs[name] = &group{}
+		g.add(name, nil)
+	}
+	return g.subs[name]
+}
+
+func (g *group) node() parquet.Node {
+	for name, sub := range g.subs {
+		g.nodes[name] = sub.node()
+	}
+	return orderedGroup{Group: g.nodes, names: g.names}
+}
+
+type orderedGroup struct {
+	parquet.Group
+	names []string
+}
+
+// Fields returns the columns in the order in which they were added.
+func (g orderedGroup) Fields() []parquet.Field {
+	fields := g.Group.Fields()
+	slices.SortFunc(fields, func(a, b parquet.Field) int {
+		return slices.Index(g.names, a.Name()) - slices.Index(g.names, b.Name())
+	})
+	return fields
+}
+
+// encoded is a row as its chunk holds it.
+type encoded struct {
+	body    []byte
+	columns int // of its chunk
+}
+
+// file makes a Parquet file of rows, in their order. The result is valid until the next call.
+func (e *encoder[R]) file(all []encoded, meta map[string]string) ([]byte, error) {
+	e.out.Reset()
+	e.writer.Reset(&e.out)
+	for key, value := range meta {
+		e.writer.SetKeyValueMetadata(key, value)
+	}
+	columns := e.writer.ColumnWriters()
+	for start := 0; start < len(all); start += batch {
+		part := all[start:min(start+batch, len(all))]
+		for i, row := range part {
+			e.reset(&e.rows[i])
+			if err := e.codec.Decode(row.body, row.columns, &e.rows[i]); err != nil {
+				return nil, err
+			}
+		}
+		for _, l := range e.leaves {
+			if _, err := columns[l.number].WriteRowValues(l.of(e.rows[:len(part)])); err != nil {
+				return nil, fmt.Errorf("column %q: %w", l.column.Name, err)
+			}
+		}
+	}
+	if err := e.writer.Close(); err != nil {
+		return nil, err
+	}
+	return e.out.Bytes(), nil
+}
+
+// of returns the values of the leaf in some rows.
+func (l *leaf[R]) of(part []R) []parquet.Value {
+	v := l.values[:0]
+	some := false
+	c := &l.column
+	switch c.Kind {
+	case schemas.String, schemas.Bytes:
+		for i := range part {
+			if s := *c.Str(&part[i]); s != "" || c.Required {
+				v, some = append(v, text(s).Level(0, l.def, l.number)), true
+			} else {
+				v = append(v, l.null)
+			}
+		}
+	case schemas.Int64, schemas.Micros:
+		for i := range part {
+			if o := c.Int(&part[i]); o.Set || c.Required {
+				v, some = append(v, parquet.Int64Value(o.V).Level(0, l.def, l.number)), true
+			} else {
+				v = append(v, l.null)
+			}
+		}
+	case schemas.Float64:
+		for i := range part {
+			if o := c.Float(&part[i]); o.Set || c.Required {
+				v, some = append(v, parquet.DoubleValue(o.V).Level(0, l.def, l.number)), true
+			} else {
+				v = append(v, l.null)
+			}
+		}
+	case schemas.Boolean:
+		for i := range part {
+			if o := c.Bool(&part[i]); o.Set || c.Required {
+				v, some = append(v, parquet.BooleanValue(o.V).Level(0, l.def, l.number)), true
+			} else {
+				v = append(v, l.null)
+			}
+		}
+	case schemas.Strings:
+		for i := range part {
+			v = repeat(l, v, &some, *c.List(&part[i]), func(s *string) parquet.Value { return text(*s) })
+		}
+	case schemas.Map:
+		for i := range part {
+			v = repeat(l, v, &some, *c.Map(&part[i]), func(p *schemas.Pair) parquet.Value {
+				if l.key {
+					return text(p.Key)
+				}
+				return text(p.Value)
+			})
+		}
+	case schemas.Items:
+		for i := range part {
+			v = repeat(l, v, &some, *c.Items(&part[i]), l.ofItem)
+		}
+	}
+	l.values = v
+	if !some {
+		return l.nulls[:len(part)]
+	}
+	return v
+}
+
+// repeat appends the values of a list: the first begins the row (repetition level 0), the others go on with it.
+func repeat[R, E any](l *leaf[R], v []parquet.Value, some *bool, list []E, value func(*E) parquet.Value) []parquet.Value {
+	if len(list) == 0 {
+		return append(v, l.null)
+	}
+	*some = true
+	for i := range list {
+		def := l.def
+		x := value(&list[i])
+		if x.IsNull() {
+			def--
+		}
+		v = append(v, x.Level(min(i, 1), def, l.number))
+	}
+	return v
+}
+
+func (l *leaf[R]) ofItem(item *schemas.Item) parquet.Value {
+	switch c := l.item; c.Kind {
+	case schemas.String:
+		return text(*c.Str(item))
+	case schemas.Int64:
+		if o := c.Int(item); o.Set {
+			return parquet.Int64Value(o.V)
+		}
+	case schemas.Float64:
+		if o := c.Float(item); o.Set {
+			return parquet.DoubleValue(o.V)
+		}
+	}
+	return parquet.NullValue()
+}
+
+// text makes a value without a copy. The writer copies it into its column.
+func text(s string) parquet.Value {
+	return parquet.ByteArrayValue(unsafe.Slice(unsafe.StringData(s), len(s)))
+}
+
+// meta returns the metadata of a file of n rows.
+func (e *encoder[R]) meta(runID, writerID string, n int, content uint64) map[string]string {
+	return map[string]string{
+		metaTable: e.table.Name, metaVersion: strconv.Itoa(e.table.Version), metaRun: runID, metaWriter: writerID,
+		metaRows: strconv.Itoa(n), metaContent: fmt.Sprintf("%016x", content),
+	}
+}
