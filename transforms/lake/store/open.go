@@ -56,11 +56,12 @@ func OpenDriver(ctx context.Context, rawURL string) (Driver, error) {
 		return nil, fmt.Errorf("store URL: %w", err)
 	}
 	if u.User != nil {
-		return nil, fmt.Errorf("store %q: credentials do not belong in a URL: set them in the environment", u.Redacted())
+		return nil, fmt.Errorf("store %q: credentials do not belong in a URL: set them in the environment", u.Scheme+"://"+u.Host+u.Path)
 	}
 	d, err := openDriver(ctx, u)
 	if err != nil {
-		return nil, fmt.Errorf("store %q: %w", rawURL, err)
+		// Without the query: who has put a secret there by mistake does not want it in a log.
+		return nil, fmt.Errorf("store %q: %w", u.Scheme+"://"+u.Host+u.Path, err)
 	}
 	return d, nil
 }

@@ -298,6 +298,23 @@ func testBrokenUpload(t *testing.T, h Harness) {
 	}
 }
 
+func testServerThatNeverAnswers(t *testing.T, h Harness) {
+	if h.Network == nil {
+		t.Skip("this backend has no network")
+	}
+	o := patient()
+	o.AttemptTimeout = time.Second // Waited once; the next attempt has as long, on whatever machine this is.
+	s, err := store.New(h.driver(t), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.Network.Hold()
+	commit(t, s, "a/b", body("ours", 1000), store.Created)
+	if got := s.Metrics().Retries.Load(); got == 0 {
+		t.Error("nothing was tried again, but the first request was never answered")
+	}
+}
+
 func testCancelledCreateLeavesNothing(t *testing.T, h Harness) {
 	d, s := h.driver(t), h.store(t)
 	cancelled, cancel := context.WithCancel(t.Context())
@@ -580,7 +597,7 @@ func testKillBetweenWriteAndLink(t *testing.T, h Harness) {
 	}
 }
 
-// store returns a patient store on a driver of its own, whose waits are short.
+// store returns a store on a driver of its own.
 func (h Harness) store(t *testing.T) *store.Store {
 	t.Helper()
 	return h.storeOf(t, h.driver(t))
@@ -588,13 +605,18 @@ func (h Harness) store(t *testing.T) *store.Store {
 
 func (h Harness) storeOf(t *testing.T, d driver.Driver) *store.Store {
 	t.Helper()
-	o := store.Defaults()
-	o.MaxAttempts, o.BaseDelay, o.MaxDelay = 5, time.Millisecond, 10*time.Millisecond
-	s, err := store.New(d, o)
+	s, err := store.New(d, patient())
 	if err != nil {
 		t.Fatal(err)
 	}
 	return s
+}
+
+// patient returns options with short waits.
+func patient() store.Options {
+	o := store.Defaults()
+	o.MaxAttempts, o.BaseDelay, o.MaxDelay = 5, time.Millisecond, 10*time.Millisecond
+	return o
 }
 
 // driver returns a new driver, which is closed at the end of the test.

@@ -60,6 +60,7 @@ func RunConformance(t *testing.T, newHarness func(t *testing.T) Harness) {
 		{"Unavailable503", testAnswer(503)},
 		{"Forbidden403IsNotTriedAgain", testForbidden},
 		{"BrokenUpload", testBrokenUpload},
+		{"ServerThatNeverAnswers", testServerThatNeverAnswers},
 		{"CancelledCreateLeavesNothing", testCancelledCreateLeavesNothing},
 		{"FailingClose", testFailingClose},
 		{"ListIsSortedByKey", testListIsSortedByKey},
