@@ -23,14 +23,22 @@ func text(s string) func([]byte, string) []byte {
 	return func(b []byte, _ string) []byte { return append(b, s...) }
 }
 
+// long appends a text member of so many bytes.
+func long(name string, size int) func([]byte, string) []byte {
+	return text(`,"` + name + `":"` + strings.Repeat("x", size) + `"`)
+}
+
 // aView is a type that needs an item, anID the size of an event_id.
 const (
 	aView = `,"event_type":"view"`
 	anID  = 36
 )
 
-// tooDeep is deeper than any limit of nesting that a decoder has: 10,000 levels are the most that Go's take.
-const tooDeep = 10_002
+// tooDeep is deeper than Backbone's limit of nesting, and farTooDeep than that of any decoder known to us.
+const (
+	tooDeep    = 100
+	farTooDeep = 10_002
+)
 
 // giantEvery is how many events pass between those that are larger than 1 MiB.
 const giantEvery = 200_000
@@ -56,12 +64,12 @@ var brokenKinds = []brokenKind{
 	}},
 	{Code: schemas.CodeTooDeep, without: theExtra, suffix: func(b []byte, _ string) []byte {
 		b = append(b, `,"tree":`...)
-		b = append(b, strings.Repeat("[", tooDeep)...)
-		return append(b, strings.Repeat("]", tooDeep)...)
+		b = append(b, strings.Repeat("[", farTooDeep)...)
+		return append(b, strings.Repeat("]", farTooDeep)...)
 	}},
 	{Code: schemas.CodeTooLarge, Path: "items", without: theItems, suffix: func(b []byte, _ string) []byte {
 		b = append(b, `,"items":[{"item_id":"p1"}`...)
-		b = append(b, strings.Repeat(`,{"item_id":"p2"}`, 1000)...)
+		b = append(b, strings.Repeat(`,{"item_id":"p2"}`, schemas.MaxItems)...)
 		return append(b, ']')
 	}},
 	{Code: schemas.CodeWrongType, Path: "item_id", without: theItems, suffix: text(`,"item_id":12345`)},
@@ -97,9 +105,11 @@ var brokenKinds = []brokenKind{
 	}},
 	{Code: schemas.CodeTooLarge, Path: "experiment_ids", without: theExperiments, suffix: func(b []byte, _ string) []byte {
 		b = append(b, `,"experiment_ids":["a"`...)
-		b = append(b, strings.Repeat(`,"b"`, 100)...)
+		b = append(b, strings.Repeat(`,"b"`, schemas.MaxExperiments)...)
 		return append(b, ']')
 	}},
+	{Code: schemas.CodeTooLarge, Path: "query", without: theQuery, suffix: long("query", schemas.MaxQuery+1)},
+	{Code: schemas.CodeTooLarge, Path: "policy_id", without: theRequest, suffix: long("policy_id", schemas.MaxText+1)},
 	{Code: schemas.CodeWrongType, Path: "event_time", without: theTime, suffix: text(`,"event_time":true`)},
 	{Code: schemas.CodeWrongType, Path: "items", without: theItems, suffix: text(`,"items":{"item_id":"p1"}`)},
 	{Code: schemas.CodeWrongType, Path: "items[0].quantity", without: theItems, suffix: text(`,"items":[{"item_id":"p1","quantity":"two"}]`)},
@@ -119,11 +129,7 @@ var brokenKinds = []brokenKind{
 	{Code: schemas.CodeMissing, Path: "items[1].item_id", without: theItems, suffix: text(`,"items":[{"item_id":"p1"},{"position":1}]`)},
 	{Code: schemas.CodeInvalidID, Path: "user_id", without: theUser, suffix: text(`,"user_id":"u1\u0000","session_id":"s1"`)},
 	{Code: schemas.CodeInvalidID, Path: "visitor_id", without: theUser, suffix: text(`,"user_id":"u1","visitor_id":"a\tb"`)},
-	{Code: schemas.CodeInvalidID, Path: "item_id", without: theItems, suffix: func(b []byte, _ string) []byte {
-		b = append(b, `,"item_id":"`...)
-		b = append(b, strings.Repeat("x", 129)...)
-		return append(b, '"')
-	}},
+	{Code: schemas.CodeInvalidID, Path: "item_id", without: theItems, suffix: long("item_id", schemas.MaxID+1)},
 	{Code: schemas.CodeInvalidID, Path: "items[0].item_id", without: theItems, suffix: text(`,"items":[{"item_id":"../p1"}]`)},
 	{Code: schemas.CodeUnknownType, Path: "event_type", without: theType, suffix: text(`,"event_type":"add-to-basket"`)},
 	{Code: schemas.CodeInvalid, Path: "feedback_kind", suffix: text(`,"feedback_kind":"strong"`)},

@@ -22,6 +22,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"backbone/schemas"
@@ -162,9 +163,11 @@ type Generator struct {
 	shop    *shop
 	rand    *rand.Rand
 
-	start, end int64   // microseconds
-	mass       float64 // share of the rhythm that has passed at the start of the next session, in [0, 1)
+	start, end int64 // microseconds
+	rhythm     rhythm
+	passed     float64 // share of the rhythm that has passed at the start of the next session, in [0, 1)
 	next       int64   // when the next session starts
+	delays     []int64 // of the events of trials sessions since the session's start, in order
 	planned    int     // events that have been planned, repetitions included
 	broken     int     // broken events that have been planned, giants not counted
 	giants     int     // broken events larger than 1 MiB that have been planned
@@ -202,12 +205,14 @@ func New(o Options) (*Generator, error) {
 	o = o.Defaults()
 	g := &Generator{
 		options: o,
-		rand:    rand.New(rand.NewPCG(o.Seed, 0x6261636b626f6e65)),
 		start:   o.Start.UnixMicro(),
 		end:     o.Start.Add(o.Duration).UnixMicro(),
 		last:    -1,
 	}
 	g.shop = newShop(o)
+	g.newRhythm()
+	g.rand = rand.New(rand.NewPCG(o.Seed, 0))
+	g.next = g.rhythm.from
 	originals := 1 - o.DuplicateShare
 	g.brokenChance = o.BrokenShare / originals
 	g.lateChance = o.LateShare / originals
@@ -343,6 +348,38 @@ func (g *Generator) between(low, high time.Duration) int64 {
 	return int64(a * math.Exp(g.rand.Float64()*math.Log(b/a)))
 }
 
+// trials is how many sessions are planned to see how many events a session has, and when.
+const trials = 400
+
+// warmUp is how long before the start the first sessions begin, so that there are as many at the start as later. Only
+// what happens after the start counts.
+const warmUp = 15 * time.Minute
+
+// newRhythm plans when sessions start.
+func (g *Generator) newRhythm() {
+	g.rand = rand.New(rand.NewPCG(g.options.Seed, 1))
+	var s session
+	for range trials {
+		g.plan(&s, g.start)
+		for _, e := range s.events {
+			g.delays = append(g.delays, e.time-g.start)
+		}
+	}
+	slices.Sort(g.delays)
+	g.rhythm = newRhythm(g.start-min(warmUp, g.options.Duration).Microseconds(), g.end, g.yield)
+}
+
+// yield returns how many events can be expected of a session that starts at a time: those before the end, without
+// those before the start.
+func (g *Generator) yield(at int64) float64 {
+	until := func(delay int64) int {
+		n, _ := slices.BinarySearch(g.delays, delay)
+		return n
+	}
+	n := until(max(g.end-at, 1)) - until(max(g.start-at, 0))
+	return (float64(n) + 0.5) / trials // never 0
+}
+
 // scheduleSession draws when the next session starts. The steps are made in the mass of the rhythm, so that busy hours
 // have more of them, and so that what is still to be planned fits into what is left of the time.
 func (g *Generator) scheduleSession() {
@@ -350,10 +387,9 @@ func (g *Generator) scheduleSession() {
 	if left <= 0 {
 		return
 	}
-	step := g.rand.ExpFloat64() * eventsPerSession / left
-	g.mass = 1 - (1-g.mass)*math.Exp(-step)
-	at := g.start + int64(float64(g.end-g.start)*g.shop.rhythm.at(g.mass))
-	g.next = min(max(at, g.next), g.end-1)
+	step := g.rand.ExpFloat64() * g.yield(g.next) / left
+	g.passed = 1 - (1-g.passed)*math.Exp(-step)
+	g.next = min(max(g.rhythm.at(g.passed), g.next), g.end-1)
 }
 
 // startSession plans all events of a session and lets it begin.
@@ -369,14 +405,20 @@ func (g *Generator) startSession() {
 	g.plan(s, g.next)
 
 	// The fate of each event is settled here, where it is known how many are still wanted.
-	for i := range s.events {
+	for ; s.done < len(s.events) && s.events[s.done].time < g.start; s.done++ {
+	}
+	for i := s.done; i < len(s.events); i++ {
 		if g.planned == g.options.Events || s.events[i].time >= g.end {
 			s.events = s.events[:i]
 			break
 		}
 		g.judge(&s.events[i])
 	}
-	g.going.push(entry{at: s.events[0].time, seq: uint64(ref), ref: ref})
+	if s.done < len(s.events) {
+		g.going.push(entry{at: s.events[s.done].time, seq: uint64(ref), ref: ref})
+	} else {
+		g.idle = append(g.idle, ref)
+	}
 	g.scheduleSession()
 }
 

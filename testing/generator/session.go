@@ -97,9 +97,6 @@ type session struct {
 
 const noOffset = 1 << 15
 
-// eventsPerSession is the mean number of events of a session, as counted. Only the rhythm depends on it, and little.
-const eventsPerSession = 7.1
-
 // Times that users take, in microseconds.
 const (
 	moment = 400_000
@@ -121,11 +118,6 @@ func (g *Generator) plan(s *session, at int64) {
 		for i := range s.events {
 			s.events[i].time -= s.events[i].time % 1000
 		}
-	}
-	slices.SortStableFunc(s.events, func(a, b event) int { return int(a.time - b.time) })
-	// A clock of milliseconds may say that the visit began before it did, and so before the shop was watched.
-	if first := &s.events[0].time; *first < g.start {
-		*first = g.start
 	}
 }
 

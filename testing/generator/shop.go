@@ -13,8 +13,6 @@ type shop struct {
 	seed       uint64
 	users      popularity
 	items      popularity
-	rhythm     rhythm
-	start      time.Time
 	countries  []int32 // lottery over countries by their weight
 	deviceDraw []int32
 }
@@ -78,7 +76,7 @@ var bots = []string{
 }
 
 func newShop(o Options) *shop {
-	s := &shop{seed: mix(o.Seed + 1), start: o.Start}
+	s := &shop{seed: mix(o.Seed + 1)}
 	s.users = newPopularity(o.Users, 0.75)
 	s.items = newPopularity(o.Items, 0.95)
 	for i, c := range countries {
@@ -91,7 +89,6 @@ func newShop(o Options) *shop {
 			s.deviceDraw = append(s.deviceDraw, int32(i))
 		}
 	}
-	s.rhythm = newRhythm(o.Start, o.Duration)
 	return s
 }
 
@@ -133,40 +130,49 @@ func pace(micros int64, offset int) float64 {
 	return activity[local/3600%24] * busyDays[(local/86400+4)%7] // 1970-01-01 was a Thursday
 }
 
-// rhythm says which share of all events has happened at which share of the time.
+// rhythm is a plan of when sessions start: of which share of all events belongs to sessions that start up to a time.
 type rhythm struct {
-	sums []float64 // sums[i]: share of events in the first i slices of time
+	from, span int64     // microseconds
+	sums       []float64 // sums[i]: share of the events of sessions that start in the first i slices of the span
 }
 
-func newRhythm(start time.Time, duration time.Duration) rhythm {
-	slices := int(min(max(duration/(10*time.Minute), 1), 100_000))
-	sums := make([]float64, slices+1)
+// newRhythm plans from one time to another. Yield says how many events a session is expected to have that starts at
+// a time.
+func newRhythm(from, to int64, yield func(at int64) float64) rhythm {
+	r := rhythm{from: from, span: to - from}
+	slices := min(max(r.span/time.Minute.Microseconds(), 400), 500_000)
+	r.sums = make([]float64, slices+1)
 	for i := range slices {
-		at := start.UnixMicro() + int64(float64(duration.Microseconds())*(float64(i)+0.5)/float64(slices))
-		var busy float64
-		for _, c := range countries {
-			busy += float64(c.weight) * pace(at, c.offset)
-		}
-		sums[i+1] = sums[i] + busy
+		at := from + int64(float64(r.span)*(float64(i)+0.5)/float64(slices))
+		r.sums[i+1] = r.sums[i] + busy(at)*yield(at)
 	}
-	for i := range sums {
-		sums[i] /= sums[slices]
+	for i := range r.sums {
+		r.sums[i] /= r.sums[slices]
 	}
-	return rhythm{sums}
+	return r
 }
 
-// at returns the share of the time that has passed when a share of the events has happened.
-func (r rhythm) at(mass float64) float64 {
+// busy is how busy the shop is at a time, compared with other times.
+func busy(at int64) float64 {
+	var sum float64
+	for _, c := range countries {
+		sum += float64(c.weight) * pace(at, c.offset)
+	}
+	return sum
+}
+
+// at returns the time up to which sessions have started that have a share of the events.
+func (r rhythm) at(share float64) int64 {
 	low, high := 0, len(r.sums)-1
 	for high-low > 1 {
-		if mid := (low + high) / 2; r.sums[mid] <= mass {
+		if mid := (low + high) / 2; r.sums[mid] <= share {
 			low = mid
 		} else {
 			high = mid
 		}
 	}
-	within := (mass - r.sums[low]) / (r.sums[high] - r.sums[low])
-	return (float64(low) + within) / float64(len(r.sums)-1)
+	within := (share - r.sums[low]) / (r.sums[high] - r.sums[low])
+	return r.from + int64(float64(r.span)*(float64(low)+within)/float64(len(r.sums)-1))
 }
 
 // popularity draws numbers from 0 to n-1, number i with a probability in proportion to 1/(i+1)^exponent, by Walker's
