@@ -114,6 +114,7 @@ func newRoot(env *environment) *cobra.Command {
 		env,
 		// One line a command, in alphabetical order.
 		newCompletionCommand(env),
+		newGenerateCommand(env),
 		newVersionCommand(env),
 	)
 }
