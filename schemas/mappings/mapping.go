@@ -1,5 +1,21 @@
 // Package mappings says how other people's formats become rows: mapping files, and presets for common ones.
+//
+// A mapping file is YAML. It names for each column of a table where its value is found:
+//
+//	name: shop
+//	format: jsonl
+//	fields:
+//	  event_id:   {path: id}
+//	  event_time: {path: at, unit: ms}
+//	  event_type: {path: what, values: {pv: view, buy: purchase}, only: true}
+//	  user_id:    {path: customer.id}
+//	  item_id:    {path: sku}
+//	ignore: [debug]
+//
+// Load reads one, or one of the presets that Presets lists. What a field means is said at Mapping and Field.
 package mappings
+
+import "slices"
 
 // Mapping tells for each column where its value is found in a source record.
 type Mapping struct {
@@ -13,7 +29,7 @@ type Mapping struct {
 	// Besides the columns of the table there are "raw.user_agent" and "raw.ip", from which context is
 	// derived and which are never stored.
 	Fields map[string]Field `yaml:"fields"`
-	// EventID lists the paths that identify an event, where the source has no id: the id is a hash of them.
+	// EventID lists the paths that identify an event, where the source has no id: the id is a hash of them and of Name.
 	EventID []string `yaml:"event_id,omitempty"`
 	// EventTypes declares a site's own event types: name to feedback kind.
 	EventTypes map[string]string `yaml:"event_types,omitempty"`
@@ -41,6 +57,15 @@ const (
 	TSV     Format = "tsv"
 	Parquet Format = "parquet"
 )
+
+// Formats lists all of them.
+func Formats() []Format { return []Format{JSONL, JSON, CSV, TSV, Parquet} }
+
+// Valid tells if f is one of Formats.
+func (f Format) Valid() bool { return slices.Contains(Formats(), f) }
+
+// Tabular tells if records have columns, not paths.
+func (f Format) Tabular() bool { return f == CSV || f == TSV }
 
 // Field is where the value of a column comes from: Path or Const.
 type Field struct {
