@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -62,9 +63,29 @@ func (e *environment) printError(cmd *cobra.Command, err error) {
 	_, _ = fmt.Fprintln(e.stderr, line)
 }
 
-// oneLine gives err's message without line breaks, such as errors.Join puts between errors.
+// oneLine gives err's message without line breaks, such as errors.Join puts between errors, and of a failed job's just
+// the cause.
 func oneLine(err error) string {
-	return strings.Join(strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' || r == '\r' }), "; ")
+	lines := strings.FieldsFunc(cause(err.Error()), func(r rune) bool { return r == '\n' || r == '\r' })
+	return strings.Join(lines, "; ")
+}
+
+// failedDoFn is how Beam says which function failed.
+var failedDoFn = regexp.MustCompile(`(?s)^DoFn\[UID:\S+ PID:\S+ Name: ([^\]]+)\] failed:\n(.*)$`)
+
+// cause is the end of a failed job's message: the function that failed, and why. Before it, Beam lists the stages that
+// the function was fused into, which is of use in debugging only. Other messages are left as they are.
+func cause(message string) string {
+	const causedBy = "caused by:\n"
+	i := strings.LastIndex(message, causedBy)
+	if i < 0 {
+		return message
+	}
+	message = message[i+len(causedBy):]
+	if match := failedDoFn.FindStringSubmatch(message); match != nil {
+		return match[1] + ": " + match[2]
+	}
+	return message
 }
 
 // flagError turns pflag's errors into usage errors, with a suggestion for a flag that does not exist.

@@ -11,8 +11,9 @@ import (
 	beamlog "github.com/apache/beam/sdks/v2/go/pkg/beam/log"
 )
 
-// newLogger makes the logger of the command. Format is text or json; level is debug, info, warn or error.
-func newLogger(w io.Writer, format, level string) (*slog.Logger, error) {
+// newLogger makes the logger of the command. Format is text or json; level is debug, info, warn or error. Runner is the
+// value of --runner, or nothing.
+func newLogger(w io.Writer, format, level, runner string) (*slog.Logger, error) {
 	var lowest slog.Level
 	if err := lowest.UnmarshalText([]byte(level)); err != nil {
 		return nil, usageErrorf("log_level is %q; it must be debug, info, warn or error", level)
@@ -27,7 +28,11 @@ func newLogger(w io.Writer, format, level string) (*slog.Logger, error) {
 	default:
 		return nil, usageErrorf("log_format is %q; it must be text or json", format)
 	}
-	return slog.New(&quietHandler{handler}), nil
+	quiet := slog.LevelInfo
+	if runner == "" || runner == "direct" || runner == "prism" {
+		quiet = slog.LevelError
+	}
+	return slog.New(&quietHandler{handler, quiet}), nil
 }
 
 // useLogger makes logger the one that Beam writes to as well. Parts of Beam log through slog's default, others
@@ -35,17 +40,18 @@ func newLogger(w io.Writer, format, level string) (*slog.Logger, error) {
 func useLogger(logger *slog.Logger) {
 	slog.SetDefault(logger)
 	beamlog.SetLogger(beamLogger{logger})
-	beamlog.LogLevel = "debug" // only makes the direct runner say where a worker's line was logged; see quietHandler
 }
 
 // beamModule is in the name of each function of Beam's SDK, and in the path of each of its files.
 const beamModule = "github.com/apache/beam/sdks/"
 
 // quietHandler passes on what Beam itself logs as information only when debug is wanted: it speaks of ports, tokens
-// and states that mean nothing to someone who runs a pipeline. Beam's warnings and errors pass, and so does what
-// a transform logs.
+// and states that mean nothing to someone who runs a pipeline. The direct runner's errors are quiet too: each part of
+// it logs the same failure once more, and all of them are in the error that the job returns. Beam's warnings pass, and
+// so does what a transform logs.
 type quietHandler struct {
 	slog.Handler
+	quiet slog.Level // of Beam's lines, LevelInfo and this one are quiet
 }
 
 // Handle implements slog.Handler.
@@ -63,7 +69,7 @@ func (h *quietHandler) Handle(ctx context.Context, record slog.Record) error {
 			record = slog.NewRecord(record.Time, record.Level, message, record.PC)
 		}
 	}
-	if byBeam && record.Level == slog.LevelInfo {
+	if byBeam && (record.Level == slog.LevelInfo || record.Level == h.quiet) {
 		if !debug {
 			return nil
 		}
@@ -74,18 +80,19 @@ func (h *quietHandler) Handle(ctx context.Context, record slog.Record) error {
 
 // WithAttrs implements slog.Handler.
 func (h *quietHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return &quietHandler{h.Handler.WithAttrs(attrs)}
+	return &quietHandler{h.Handler.WithAttrs(attrs), h.quiet}
 }
 
 // WithGroup implements slog.Handler.
 func (h *quietHandler) WithGroup(name string) slog.Handler {
-	return &quietHandler{h.Handler.WithGroup(name)}
+	return &quietHandler{h.Handler.WithGroup(name), h.quiet}
 }
 
-// isBeam says whether pc is in a function of Beam's SDK.
+// isBeam says whether pc, where a line was logged, is in Beam's SDK. A line without such a place came through package log,
+// which only Beam uses: for what a worker logs while its connection to the runner closes.
 func isBeam(pc uintptr) bool {
 	if pc == 0 {
-		return false
+		return true
 	}
 	frame, _ := runtime.CallersFrames([]uintptr{pc}).Next()
 	return strings.HasPrefix(frame.Function, beamModule)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"log/slog"
 	"reflect"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -23,19 +24,27 @@ func inBeam(t *testing.T) uintptr {
 	return pc
 }
 
+// here is a place in this package.
+func here() uintptr {
+	pc, _, _, _ := runtime.Caller(0)
+	return pc
+}
+
 func TestQuietHandler(t *testing.T) {
 	worker := func(location string) slog.Attr { return slog.Group("sdk", slog.String("location", location+":7")) }
 	const beamFile = "/root/go/pkg/mod/github.com/apache/beam/sdks/v2@v2.77.0/go/pkg/beam/runners/universal/runnerlib/job.go"
 	tests := []struct {
 		name    string
 		level   string
+		runner  string
 		from    uintptr
 		at      slog.Level
 		message string
 		attr    slog.Attr
 		want    string // the line without its time; "" if there is to be none
 	}{
-		{name: "Ours", level: "info", at: slog.LevelInfo, message: "hello", want: `level=INFO msg=hello`},
+		{name: "Ours", level: "info", from: here(), at: slog.LevelInfo, message: "hello", want: `level=INFO msg=hello`},
+		{name: "OfPackageLog", level: "info", at: slog.LevelInfo, message: "stopping worker", want: ``},
 		{name: "BeamsInformation", level: "info", from: inBeam(t), at: slog.LevelInfo, message: "Serving on port", want: ``},
 		{name: "BeamsInformationForDebug", level: "debug", from: inBeam(t), at: slog.LevelInfo, message: "Serving", want: `level=DEBUG msg=Serving`},
 		{name: "BeamsWarning", level: "info", from: inBeam(t), at: slog.LevelWarn, message: "odd", want: `level=WARN msg=odd`},
@@ -52,14 +61,22 @@ func TestQuietHandler(t *testing.T) {
 			attr: worker(beamFile), want: ``,
 		},
 		{
-			name: "BeamsErrorByWorker", level: "info", from: inBeam(t), at: slog.LevelError, message: "[SDK] DoFn failed",
+			name: "DirectRunnersErrorByWorker", level: "info", from: inBeam(t), at: slog.LevelError, message: "[SDK] DoFn failed",
+			attr: worker(beamFile), want: ``,
+		},
+		{
+			name: "TransformsError", level: "info", from: inBeam(t), at: slog.LevelError, message: "[SDK] disk full",
+			attr: worker("lake.go"), want: `level=ERROR msg="disk full"`,
+		},
+		{
+			name: "BeamsErrorByWorker", level: "info", runner: "flink", from: inBeam(t), at: slog.LevelError, message: "[SDK] DoFn failed",
 			attr: worker(beamFile), want: `level=ERROR msg="DoFn failed"`,
 		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			var out bytes.Buffer
-			logger, err := newLogger(&out, "text", test.level)
+			logger, err := newLogger(&out, "text", test.level, test.runner)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -79,7 +96,7 @@ func TestQuietHandler(t *testing.T) {
 
 func TestBeamLogger(t *testing.T) {
 	var out bytes.Buffer
-	logger, err := newLogger(&out, "text", "info")
+	logger, err := newLogger(&out, "text", "info", "direct")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,11 +5,11 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/dustin/go-humanize"
-	"github.com/schollz/progressbar/v3"
 	"golang.org/x/term"
 )
 
@@ -32,13 +32,13 @@ func (e *environment) startProgress(ctx context.Context, what string, state func
 	ctx, cancel := context.WithCancel(ctx)
 	show, every := e.logProgress(what), reportEvery
 	if e.stderr.isTerminal() {
-		show, every = e.stderr.drawProgress(what), redrawEvery
+		show, every = e.drawProgress(what), redrawEvery
 	}
 	var reporter sync.WaitGroup
 	reporter.Go(func() {
 		ticks := time.NewTicker(every)
 		defer ticks.Stop()
-		defer e.stderr.endProgress()
+		defer e.stderr.setStatus("")
 		for {
 			select {
 			case <-ctx.Done():
@@ -56,11 +56,9 @@ func (e *environment) startProgress(ctx context.Context, what string, state func
 
 // logProgress reports to the log.
 func (e *environment) logProgress(what string) func(progress) {
-	last, lastRows := time.Now(), int64(0)
+	rate := newRate()
 	return func(p progress) {
-		now := time.Now()
-		attrs := []any{"rows", p.Rows, "rows_per_second", int64(float64(p.Rows-lastRows) / now.Sub(last).Seconds())}
-		last, lastRows = now, p.Rows
+		attrs := []any{"rows", p.Rows, "rows_per_second", rate(p.Rows)}
 		if p.Total > 0 {
 			attrs = append(attrs, "total", p.Total)
 		}
@@ -72,74 +70,94 @@ func (e *environment) logProgress(what string) func(progress) {
 	}
 }
 
-// screen is standard error: log lines, and on a terminal a progress line below them. It is safe for concurrent use.
+// drawProgress keeps a line on the terminal.
+func (e *environment) drawProgress(what string) func(progress) {
+	rate := newRate()
+	return func(p progress) { e.stderr.setStatus(progressLine(what, p, rate(p.Rows))) }
+}
+
+// newRate makes a function that gives the rows a second since it was called before.
+func newRate() func(rows int64) int64 {
+	last, lastRows := time.Now(), int64(0)
+	return func(rows int64) int64 {
+		now := time.Now()
+		rate := float64(rows-lastRows) / max(now.Sub(last), time.Millisecond).Seconds()
+		last, lastRows = now, rows
+		return int64(rate)
+	}
+}
+
+func progressLine(what string, p progress, rate int64) string {
+	rows := humanize.Comma(p.Rows)
+	if p.Total > 0 {
+		rows = fmt.Sprintf("%d%%, %s of %s", 100*p.Rows/p.Total, rows, humanize.Comma(p.Total))
+	}
+	line := fmt.Sprintf("%s: %s rows, %s/s", what, rows, humanize.Comma(rate))
+	if p.DeadLetters > 0 {
+		line += fmt.Sprintf(", %s dead letters", humanize.Comma(p.DeadLetters))
+	}
+	if !p.Watermark.IsZero() {
+		line += ", watermark " + p.Watermark.UTC().Format(time.DateTime)
+	}
+	return line
+}
+
+// clearLine takes the cursor to the beginning of its line and empties the line.
+const clearLine = "\r\x1b[K"
+
+// screen is standard error: log lines, and on a terminal a status line below them. It is safe for concurrent use.
 type screen struct {
-	mu  sync.Mutex
-	w   io.Writer
-	bar *progressbar.ProgressBar // nil unless a progress line is shown
+	mu     sync.Mutex
+	w      io.Writer
+	status string // "" where there is no status line
 }
 
 func newScreen(w io.Writer) *screen { return &screen{w: w} }
 
-// Write puts p above the progress line.
+// Write puts p above the status line. P must end a line.
 func (s *screen) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.bar != nil {
-		if err := s.bar.Clear(); err != nil {
-			return 0, err
+	if s.status == "" {
+		return s.w.Write(p)
+	}
+	if _, err := io.WriteString(s.w, clearLine); err != nil {
+		return 0, err
+	}
+	n, err := s.w.Write(p)
+	if err == nil {
+		_, err = io.WriteString(s.w, s.status)
+	}
+	return n, err
+}
+
+// setStatus replaces the status line; an empty one takes it away.
+func (s *screen) setStatus(line string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if line == "" && s.status == "" {
+		return
+	}
+	s.status = s.fit(line)
+	// A terminal that is gone has nowhere to say so.
+	_, _ = io.WriteString(s.w, clearLine+s.status)
+}
+
+// fit shortens line to the terminal's width: of a line that wraps, only the end could be taken back.
+func (s *screen) fit(line string) string {
+	width := 80
+	if file, ok := s.w.(*os.File); ok {
+		if columns, _, err := term.GetSize(int(file.Fd())); err == nil && columns > 0 {
+			width = columns
 		}
 	}
-	return s.w.Write(p)
+	if runes := []rune(line); len(runes) >= width {
+		return strings.TrimSpace(string(runes[:width-1]))
+	}
+	return line
 }
 
 func (s *screen) isTerminal() bool {
 	file, ok := s.w.(*os.File)
 	return ok && term.IsTerminal(int(file.Fd()))
-}
-
-// drawProgress shows a progress line until endProgress.
-func (s *screen) drawProgress(what string) func(progress) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.bar = progressbar.NewOptions64(-1,
-		progressbar.OptionSetWriter(s.w),
-		progressbar.OptionSetDescription(what),
-		progressbar.OptionShowCount(),
-		progressbar.OptionShowIts(),
-		progressbar.OptionSetItsString("rows"),
-		progressbar.OptionSetWidth(20),
-		progressbar.OptionUseANSICodes(true),
-		progressbar.OptionClearOnFinish(),
-	)
-	return func(p progress) {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if p.Total > 0 && s.bar.GetMax64() != p.Total {
-			s.bar.ChangeMax64(p.Total)
-		}
-		s.bar.Describe(describe(what, p))
-		// A terminal that is gone has nowhere to say so.
-		_ = s.bar.Set64(p.Rows)
-	}
-}
-
-// endProgress takes the progress line away.
-func (s *screen) endProgress() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.bar != nil {
-		_ = s.bar.Clear() // as above
-		s.bar = nil
-	}
-}
-
-func describe(what string, p progress) string {
-	if p.DeadLetters > 0 {
-		what += fmt.Sprintf(", %s dead letters", humanize.Comma(p.DeadLetters))
-	}
-	if !p.Watermark.IsZero() {
-		what += ", watermark " + p.Watermark.UTC().Format(time.DateTime)
-	}
-	return what
 }

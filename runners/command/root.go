@@ -104,6 +104,7 @@ func run(ctx context.Context, env *environment, root *cobra.Command, args []stri
 	if !env.running && !errors.As(err, &usage) {
 		err = &UsageError{Err: err}
 	}
+	env.log.Debug("the error in full", "error", err)
 	env.printError(cmd, err)
 	return exitCode(err)
 }
@@ -145,7 +146,11 @@ Exit codes: 0 all done; 1 the data or the job failed; 2 wrong usage, nothing was
 			if err := env.configure(cmd); err != nil {
 				return err
 			}
-			logger, err := newLogger(env.stderr, env.logFormat, env.logLevel)
+			var runner string
+			if f := cmd.Flags().Lookup("runner"); f != nil {
+				runner = f.Value.String()
+			}
+			logger, err := newLogger(env.stderr, env.logFormat, env.logLevel, runner)
 			if err != nil {
 				return err
 			}

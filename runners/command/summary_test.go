@@ -86,7 +86,7 @@ func TestFinishCannotWrite(t *testing.T) {
 
 func TestProgress(t *testing.T) {
 	var out bytes.Buffer
-	logger, err := newLogger(&out, "text", "info")
+	logger, err := newLogger(&out, "text", "info", "direct")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,20 +105,59 @@ func TestProgress(t *testing.T) {
 	stop()
 }
 
+func TestProgressLine(t *testing.T) {
+	watermark := time.Date(2026, 11, 22, 14, 0, 0, 0, time.UTC)
+	tests := []struct {
+		p    progress
+		want string
+	}{
+		{progress{Rows: 1234567}, "interactions: 1,234,567 rows, 2,000/s"},
+		{progress{Rows: 500, Total: 2000}, "interactions: 25%, 500 of 2,000 rows, 2,000/s"},
+		{
+			progress{Rows: 500, DeadLetters: 1234, Watermark: watermark},
+			"interactions: 500 rows, 2,000/s, 1,234 dead letters, watermark 2026-11-22 14:00:00",
+		},
+	}
+	for _, test := range tests {
+		if got := progressLine("interactions", test.p, 2000); got != test.want {
+			t.Errorf("got %q, want %q", got, test.want)
+		}
+	}
+}
+
 func TestScreen(t *testing.T) {
 	var out bytes.Buffer
 	s := newScreen(&out)
-	draw := s.drawProgress("interactions")
-	draw(progress{Rows: 1234, DeadLetters: 1234})
-	if _, err := s.Write([]byte("a line\n")); err != nil {
-		t.Fatal(err)
+	expect := func(want string) {
+		t.Helper()
+		if got := out.String(); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+		out.Reset()
 	}
-	if got := out.String(); !strings.Contains(got, "1,234 dead letters") || !strings.HasSuffix(got, "\x1b[2K\ra line\n") {
-		t.Errorf("got %q, want a progress line that is cleared ahead of the log line", got)
+	write := func(line string) {
+		t.Helper()
+		if n, err := s.Write([]byte(line)); n != len(line) || err != nil {
+			t.Errorf("wrote %d bytes of %d, %v", n, len(line), err)
+		}
 	}
-	s.endProgress()
-	out.Reset()
-	if _, err := s.Write([]byte("another\n")); err != nil || out.String() != "another\n" {
-		t.Errorf("got %q, %v: want the line alone once the progress line has ended", out.String(), err)
-	}
+
+	// Without a status line, nothing but the lines.
+	s.setStatus("")
+	write("one\n")
+	expect("one\n")
+
+	// A line goes above the status line, which is written again below it.
+	s.setStatus("10 rows")
+	expect(clearLine + "10 rows")
+	write("two\n")
+	expect(clearLine + "two\n" + "10 rows")
+
+	// A long one is cut to one less than the 80 columns that are assumed, and is taken away at the end.
+	s.setStatus(strings.Repeat("x", 100))
+	expect(clearLine + strings.Repeat("x", 79))
+	s.setStatus("")
+	expect(clearLine)
+	write("three\n")
+	expect("three\n")
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
+	beamlog "github.com/apache/beam/sdks/v2/go/pkg/beam/log"
 )
 
 // InitBeam hands the process over to Beam if args, the command line without the program's name, are those of a
@@ -19,6 +20,9 @@ func InitBeam(args []string) {
 		// An unknown flag ends the process with exit code 2: flag.CommandLine is made so.
 		_ = flag.CommandLine.Parse(args)
 	}
+	// Only makes the direct runner say where a line of a worker was logged; see quietHandler. What is logged is up to
+	// --log_level.
+	beamlog.LogLevel = "debug"
 	beam.Init()
 }
 
