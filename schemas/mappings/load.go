@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -112,10 +113,16 @@ func inWords(err error) error {
 
 // keysOf returns the keys that may stand at an indentation: those of a mapping at the margin, or else of one of its fields.
 func keysOf(indent int) []string {
-	if indent == 0 {
-		return []string{"name", "doc", "format", "explode", "fields", "event_id", "event_types", "ignore", "columns", "null", "splittable", "strict"}
+	t := reflect.TypeFor[Mapping]()
+	if indent > 0 {
+		t = reflect.TypeFor[Field]()
 	}
-	return []string{"path", "const", "default", "values", "only", "unit", "split"}
+	var keys []string
+	for i := range t.NumField() {
+		key, _, _ := strings.Cut(t.Field(i).Tag.Get("yaml"), ",")
+		keys = append(keys, key)
+	}
+	return keys
 }
 
 // Native returns the mapping of Backbone's own format: JSON lines whose paths are the columns' names. Besides, context.user_agent and

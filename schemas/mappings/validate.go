@@ -1,0 +1,335 @@
+package mappings
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"backbone/schemas"
+)
+
+// Validate returns all that is wrong with m as a mapping to a table.
+func Validate[R any](m *Mapping, table *schemas.Table[R]) error {
+	v := &validation{m: m, table: table.Name, columns: map[string]column{}}
+	for _, c := range table.Columns {
+		v.columns[c.Name] = column{kind: c.Kind, system: c.System}
+		if c.Required && c.Name != "event_id" { // An event without an id gets one.
+			v.required = append(v.required, c.Name)
+		}
+		if c.Kind == schemas.Items {
+			for _, i := range schemas.ItemColumns {
+				v.columns[c.Name+"[]."+i.Name] = column{kind: i.Kind, list: c.Name}
+			}
+		}
+	}
+	for _, c := range table.Inputs {
+		v.columns[c.Name] = column{kind: c.Kind}
+	}
+	v.whole()
+	for _, name := range slices.Sorted(maps.Keys(m.Fields)) {
+		v.field(name, m.Fields[name])
+	}
+	v.lists()
+	if len(v.errs) == 0 {
+		return nil
+	}
+	return fmt.Errorf("mapping %q: %w", m.Name, errors.Join(v.errs...))
+}
+
+// column is what a mapping has to know of one.
+type column struct {
+	kind   schemas.Kind
+	system bool
+	list   string // the list of items that it is part of
+}
+
+type validation struct {
+	m        *Mapping
+	table    string
+	columns  map[string]column
+	required []string
+	arrays   []string // paths of arrays whose elements are items
+	errs     []error
+}
+
+func (v *validation) failf(format string, args ...any) {
+	v.errs = append(v.errs, fmt.Errorf(format, args...))
+}
+
+// whole checks what is not about one field.
+func (v *validation) whole() {
+	m := v.m
+	if !m.Format.Valid() {
+		names := make([]string, 0, len(Formats()))
+		for _, f := range Formats() {
+			names = append(names, string(f))
+		}
+		v.failf("format %q: want %s%s", m.Format, strings.Join(names, ", "), didYouMean(string(m.Format), names))
+	}
+	if !m.Format.Tabular() {
+		switch {
+		case m.Columns != nil:
+			v.failf("columns: only csv and tsv have columns, the format is %s", m.Format)
+		case m.Null != nil:
+			v.failf("null: only csv and tsv have texts that mean absent, the format is %s", m.Format)
+		case m.Splittable:
+			v.failf("splittable: is about csv only, the format is %s", m.Format)
+		}
+	}
+	for i, c := range m.Columns {
+		if c == "" || slices.Contains(m.Columns[:i], c) {
+			v.failf("columns: %q is empty or comes twice", c)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(m.EventTypes)) {
+		kind := m.EventTypes[name]
+		kinds := []string{schemas.Explicit, schemas.Implicit, schemas.Exposure, schemas.Correction}
+		if _, standard := schemas.EventTypes[name]; standard || name == "" {
+			v.failf("event_types: %q is empty or a standard type, whose kind is known", name)
+		}
+		if !slices.Contains(kinds, kind) {
+			v.failf("event_types: %q: feedback kind %q: want %s%s", name, kind, strings.Join(kinds, ", "), didYouMean(kind, kinds))
+		}
+	}
+	if m.Explode != "" {
+		v.explode()
+	}
+	for _, name := range v.required {
+		if _, ok := m.Fields[name]; !ok {
+			v.failf("fields: %q is missing, which every row needs", name)
+		}
+	}
+	_, user := m.Fields["user_id"]
+	_, visitor := m.Fields["visitor_id"]
+	if v.table == schemas.Interactions.Name && !user && !visitor {
+		v.failf(`fields: "user_id" and "visitor_id" are both missing, every row needs one`)
+	}
+}
+
+func (v *validation) explode() {
+	m := v.m
+	if m.Format.Tabular() {
+		v.failf("explode %q: a record of %s holds no array", m.Explode, m.Format)
+		return
+	}
+	if why := wrongPath(m.Explode); why != "" {
+		v.failf("explode %q: %s", m.Explode, why)
+	} else if strings.Contains(m.Explode, "[]") {
+		v.failf("explode %q: name the array without []; an array within arrays can't be exploded", m.Explode)
+	}
+	for _, f := range m.Fields {
+		if strings.HasPrefix(f.Path, m.Explode+"[].") {
+			return
+		}
+	}
+	v.failf("explode %q: no field has a path that begins with %q", m.Explode, m.Explode+"[].")
+}
+
+// field checks one entry of fields.
+func (v *validation) field(name string, f Field) {
+	failf := func(format string, args ...any) { v.failf("field %q: "+format, append([]any{name}, args...)...) }
+	c, ok := v.columns[name]
+	switch {
+	case !ok:
+		failf("no such column of %s%s", v.table, didYouMean(name, v.mappable()))
+		return
+	case c.system:
+		failf("is filled by Backbone, not by a mapping")
+		return
+	case c.kind == schemas.Items:
+		failf("map the columns of its elements: %s[].item_id and others", name)
+		return
+	}
+	switch {
+	case f.Path == "" && f.Const == "":
+		failf("has neither path nor const")
+	case f.Path != "" && f.Const != "":
+		failf("has both path %q and const %q: take one", f.Path, f.Const)
+	case f.Const != "" && f.Default != "":
+		failf("has const %q, so default %q is never used", f.Const, f.Default)
+	case f.Const != "" && f.Values != nil:
+		failf("has const %q, so values are never used", f.Const)
+	}
+	if f.Only && len(f.Values) == 0 {
+		failf("only: there are no values to which it is bound")
+	}
+	if f.Split != "" && c.kind != schemas.Strings {
+		failf("split: the column is not a list")
+	}
+	if c.list != "" && f.Path == "" {
+		failf("a column of %s needs a path", c.list)
+	}
+	v.unit(failf, c, f)
+	if f.Path != "" {
+		v.path(failf, c, f.Path)
+	}
+	for _, text := range []string{f.Const, f.Default} {
+		if why := v.value(name, c, f, text); text != "" && why != "" {
+			failf("%q %s", text, why)
+		}
+	}
+	for _, from := range slices.Sorted(maps.Keys(f.Values)) {
+		if why := v.value(name, c, f, f.Values[from]); why != "" {
+			failf("values: %q: %q %s", from, f.Values[from], why)
+		}
+	}
+}
+
+// mappable lists the columns that a mapping may fill.
+func (v *validation) mappable() []string {
+	var names []string
+	for name, c := range v.columns {
+		if !c.system && c.kind != schemas.Items {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+func (v *validation) unit(failf func(string, ...any), c column, f Field) {
+	units := []string{"s", "ms", "us", "ns", "rfc3339"}
+	switch {
+	case f.Unit == "":
+	case c.kind != schemas.Micros:
+		failf("unit %q: the column is not a time", f.Unit)
+	case !slices.Contains(units, f.Unit) && !strings.Contains(f.Unit, "2006"):
+		failf("unit %q: want %s, or a layout such as %q", f.Unit, strings.Join(units, ", "), time.DateTime)
+	}
+}
+
+// path checks where the value of a field is found.
+func (v *validation) path(failf func(string, ...any), c column, path string) {
+	if v.m.Format.Tabular() {
+		if why := v.wrongName(path); why != "" {
+			failf("path %q: %s", path, why)
+		}
+		return
+	}
+	if why := wrongPath(path); why != "" {
+		failf("path %q: %s", path, why)
+		return
+	}
+	inElement, exploded := strings.CutPrefix(path, v.m.Explode+"[].")
+	if v.m.Explode == "" || !exploded {
+		inElement = path
+	}
+	array, _, isArray := strings.Cut(inElement, "[].")
+	switch {
+	case strings.HasSuffix(inElement, "[]"):
+		failf("path %q: name the array itself, without []", path)
+	case strings.Count(inElement, "[]") > 1:
+		failf("path %q: an array within an array can't be mapped", path)
+	case c.list == "" && isArray && v.m.Explode == "":
+		failf("path %q: elements of array %q can fill %s only as a column of items, or as events of their own: name the array in explode", path, array, v.table)
+	case c.list == "" && isArray:
+		failf("path %q: array %q is not the one that is exploded, %q", path, array, v.m.Explode)
+	case c.list != "" && !isArray:
+		failf("path %q: a column of %s takes a path within an array, such as %q", path, c.list, "products[].id")
+	case c.list != "":
+		v.arrays = append(v.arrays, array)
+	}
+}
+
+// wrongName says what is wrong with the name of a CSV or TSV column.
+func (v *validation) wrongName(name string) string {
+	switch {
+	case strings.ContainsAny(name, "[]"):
+		return "a column of a table has no elements: take its name"
+	case v.m.Columns != nil && !slices.Contains(v.m.Columns, name):
+		return "is not one of columns" + didYouMean(name, v.m.Columns)
+	default:
+		return ""
+	}
+}
+
+// wrongPath says what is wrong with the form of a path.
+func wrongPath(path string) string {
+	for part := range strings.SplitSeq(path, ".") {
+		name := strings.TrimSuffix(part, "[]")
+		if name == "" {
+			return "a name is empty"
+		}
+		if strings.ContainsAny(name, "[]") {
+			return "[] may only stand at the end of a name, such as \"items[].id\""
+		}
+	}
+	return ""
+}
+
+// value says why a text cannot be a value of a column.
+func (v *validation) value(name string, c column, f Field, text string) string {
+	var err error
+	switch c.kind {
+	case schemas.Int64:
+		_, err = strconv.ParseInt(text, 10, 64)
+	case schemas.Float64:
+		_, err = strconv.ParseFloat(text, 64)
+	case schemas.Boolean:
+		_, err = strconv.ParseBool(text)
+	case schemas.Micros:
+		switch {
+		case f.Unit == "" || f.Unit == "rfc3339":
+			_, err = time.Parse(time.RFC3339, text)
+		case strings.Contains(f.Unit, "2006"):
+			_, err = time.Parse(f.Unit, text)
+		default:
+			_, err = strconv.ParseFloat(text, 64)
+		}
+	}
+	if err != nil {
+		return "is no value of the column: want " + map[schemas.Kind]string{
+			schemas.Int64: "a whole number", schemas.Float64: "a number", schemas.Boolean: "true or false", schemas.Micros: "a time in the field's unit"}[c.kind]
+	}
+	switch name {
+	case "event_type":
+		_, standard := schemas.EventTypes[text]
+		_, own := v.m.EventTypes[text]
+		if !standard && !own {
+			known := slices.Sorted(maps.Keys(schemas.EventTypes))
+			return fmt.Sprintf("is no standard event type and is not declared in event_types%s", didYouMean(text, slices.Concat(known, slices.Sorted(maps.Keys(v.m.EventTypes)))))
+		}
+	case "feedback_kind":
+		if kinds := []string{schemas.Explicit, schemas.Implicit, schemas.Exposure, schemas.Correction}; !slices.Contains(kinds, text) {
+			return "is no feedback kind: want " + strings.Join(kinds, ", ")
+		}
+	}
+	return ""
+}
+
+// lists checks event_id and ignore, and that there is one list of items.
+func (v *validation) lists() {
+	slices.Sort(v.arrays)
+	if arrays := slices.Compact(v.arrays); len(arrays) > 1 {
+		v.failf("fields: columns of items come from several arrays, %q: take one", arrays)
+	}
+	v.paths("event_id", v.m.EventID)
+	v.paths("ignore", v.m.Ignore)
+	for _, name := range slices.Sorted(maps.Keys(v.m.Fields)) {
+		if path := v.m.Fields[name].Path; path != "" && slices.Contains(v.m.Ignore, path) {
+			v.failf("ignore: path %q fills %q", path, name)
+		}
+	}
+}
+
+// paths checks a list of paths.
+func (v *validation) paths(key string, paths []string) {
+	for i, path := range paths {
+		why := ""
+		switch {
+		case slices.Contains(paths[:i], path):
+			why = "comes twice"
+		case v.m.Format.Tabular():
+			why = v.wrongName(path)
+		default:
+			why = wrongPath(path)
+		}
+		if why != "" {
+			v.failf("%s: path %q: %s", key, path, why)
+		}
+	}
+}
