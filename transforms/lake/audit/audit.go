@@ -1,0 +1,392 @@
+// Package audit opens every file of a lake and says what is wrong with it.
+//
+// It shares no code with the sink that writes the lake, only the columns of package schemas, so that a mistake made there is not
+// made here again.
+//
+// # Guarantees
+//
+// A report without findings says, of each table of the lake that it lists:
+//
+//   - Every file can be read in full, has a well-formed name, and has as many rows as its footer says.
+//   - The files of a partition and shard are numbered from 0 without a gap, and nothing else lies beside them that a reader could take for data.
+//   - Every row has its required columns, and is in the partition of its time and in the shard of its id.
+//   - No id is twice in a partition. (An id has one shard, so those of different shards cannot be the same.)
+//   - The rows of a file are sorted.
+//
+// A lake may be audited while it is written to: what is committed after the list of files was read is not looked at.
+//
+// # Limits
+//
+//   - Ids are compared by a hash of 128 bits. In memory are 24 bytes for each row of the partitions and shards that are read at a time,
+//     and the files themselves, up to 32 MiB each; larger ones are read in pieces.
+//   - Ids that are in several partitions are counted exactly up to some millions of rows a table, and beyond that by a sample.
+package audit
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"path"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"backbone/transforms/lake/store"
+	"backbone/transforms/lake/store/driver"
+)
+
+// Options says what to look at.
+type Options struct {
+	// Table is the only table to look at. Default: all.
+	Table string
+	// MaxFindings is how many findings the report lists; further ones are only counted. Default: 1,000.
+	MaxFindings int
+	// Parallel is how many files are read at a time. Default: the number of cores.
+	Parallel int
+	// Progress, if set, is called from any goroutine when a file has been read, with its rows.
+	Progress func(rows int64)
+}
+
+// Report says what is in a lake, and what is wrong with it.
+type Report struct {
+	Lake     string    `json:"lake"`
+	Tables   []Table   `json:"tables"`
+	Skipped  []string  `json:"skipped,omitempty"` // folders of tables that this version does not know
+	Wrong    int64     `json:"wrong"`             // findings, also those that are not listed
+	Findings []Finding `json:"findings,omitempty"`
+}
+
+// Table says what is in a table.
+type Table struct {
+	Name       string           `json:"name"`
+	Window     string           `json:"window,omitempty"`
+	Shards     int              `json:"shards,omitempty"`
+	Partitions int64            `json:"partitions"`
+	Complete   int64            `json:"complete"` // of Partitions: marked by _SUCCESS
+	Files      int64            `json:"files"`
+	Bytes      int64            `json:"bytes"`
+	Rows       int64            `json:"rows"`
+	First      *time.Time       `json:"first,omitempty"` // time of the earliest row
+	Last       *time.Time       `json:"last,omitempty"`
+	Codes      map[string]int64 `json:"error_codes,omitempty"` // dead letters by what was wrong
+	Fields     map[string]int64 `json:"field_paths,omitempty"` // and where, with [] for any element of a list
+
+	// Repeated is how many ids are in more than one partition: the same event came with different times. That is not wrong in itself.
+	Repeated int64 `json:"repeated_ids"`
+	// Estimated says that Repeated comes from a sample.
+	Estimated bool `json:"repeated_ids_estimated,omitempty"`
+}
+
+// Finding is one thing that is wrong, once for a file however many rows it concerns.
+type Finding struct {
+	Kind   Kind   `json:"kind"`
+	File   string `json:"file"` // or folder, within the lake
+	Detail string `json:"detail"`
+}
+
+func (f Finding) String() string { return f.File + ": " + string(f.Kind) + ": " + f.Detail }
+
+// Kind classes what is wrong.
+type Kind string
+
+// The kinds of findings.
+const (
+	KindLayout     Kind = "layout"          // the table does not say how it is partitioned
+	KindName       Kind = "file_name"       // not a name that the lake gives, or no data file at all
+	KindFolder     Kind = "folder"          // not a partition of the table
+	KindShards     Kind = "shards"          // another number of shards than the table has
+	KindGap        Kind = "gap"             // files are missing before this one
+	KindTemporary  Kind = "temporary"       // left by a writer that was killed
+	KindUnreadable Kind = "unreadable"      // no Parquet file, or a damaged one
+	KindMetadata   Kind = "metadata"        // the footer lacks something, or contradicts the place of the file
+	KindRows       Kind = "row_count"       // not as many rows as the footer says
+	KindColumn     Kind = "column"          // a column is missing or of another type
+	KindNull       Kind = "null"            // no value in a required column
+	KindPartition  Kind = "wrong_partition" // rows whose time is outside of the partition
+	KindShard      Kind = "wrong_shard"     // rows whose id belongs to another shard
+	KindDuplicate  Kind = "duplicate_id"    // an id that is in the partition already
+	KindUnsorted   Kind = "unsorted"        // rows not by user and time
+)
+
+// Audit reads a whole lake. What is wrong with the lake is in the report; an error says that it could not be looked at.
+func Audit(ctx context.Context, st *store.Store, o Options) (Report, error) {
+	if o.MaxFindings == 0 {
+		o.MaxFindings = 1000
+	}
+	if o.Parallel == 0 {
+		o.Parallel = runtime.GOMAXPROCS(0)
+	}
+	a := &auditor{store: st, options: o, report: Report{Lake: st.URL(), Tables: []Table{}}}
+	names, err := a.tables(ctx)
+	if err != nil {
+		return a.report, err
+	}
+	for _, name := range names {
+		spec, known := specs[name]
+		if !known {
+			a.report.Skipped = append(a.report.Skipped, name)
+			continue
+		}
+		t, err := a.table(ctx, name, spec)
+		if err != nil {
+			return a.report, fmt.Errorf("table %q: %w", name, err)
+		}
+		a.report.Tables = append(a.report.Tables, t)
+	}
+	if len(a.report.Tables) == 0 {
+		return a.report, fmt.Errorf("there is no table to look at in %q", st.URL())
+	}
+	slices.SortFunc(a.report.Findings, func(x, y Finding) int {
+		return cmp.Or(cmp.Compare(x.File, y.File), cmp.Compare(x.Kind, y.Kind), cmp.Compare(x.Detail, y.Detail))
+	})
+	return a.report, nil
+}
+
+// auditor holds the report while it is made.
+type auditor struct {
+	store   *store.Store
+	options Options
+
+	mu     sync.Mutex
+	report Report
+}
+
+func (a *auditor) find(kind Kind, file, format string, args ...any) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.report.Wrong++
+	if len(a.report.Findings) < a.options.MaxFindings {
+		a.report.Findings = append(a.report.Findings, Finding{Kind: kind, File: file, Detail: fmt.Sprintf(format, args...)})
+	}
+}
+
+// tables returns the names of the tables to look at.
+func (a *auditor) tables(ctx context.Context) ([]string, error) {
+	var names []string
+	for e, err := range a.store.ListDir(ctx, "") {
+		if err != nil {
+			return nil, err
+		}
+		if name, isFolder := strings.CutSuffix(e.Key, "/"); isFolder && !hidden(name) {
+			names = append(names, name)
+		}
+	}
+	switch {
+	case a.options.Table == "":
+		return names, nil
+	case !slices.Contains(names, a.options.Table):
+		return nil, fmt.Errorf("there is no table %q in %q, which has %q", a.options.Table, a.store.URL(), names)
+	case specs[a.options.Table].id == "":
+		return nil, fmt.Errorf("table %q is not one that can be looked at: these are %q", a.options.Table, slices.Sorted(maps.Keys(specs)))
+	}
+	return []string{a.options.Table}, nil
+}
+
+// hidden tells if readers of the lake skip a name.
+func hidden(name string) bool { return name[0] == '_' || name[0] == '.' }
+
+const (
+	layoutName  = "_table.json"
+	successName = "_SUCCESS"
+)
+
+// layout is how a table is spread over folders and files.
+type layout struct {
+	Window string `json:"window"`
+	Shards int    `json:"shards"`
+	window window
+}
+
+// table looks at one table.
+func (a *auditor) table(ctx context.Context, name string, spec spec) (Table, error) {
+	t := Table{Name: name}
+	l, err := a.layout(ctx, name)
+	if err != nil {
+		return t, err
+	}
+	t.Window, t.Shards = l.Window, l.Shards
+
+	files, err := a.list(ctx, l, &t)
+	if err != nil {
+		return t, err
+	}
+	if err := a.temporary(name); err != nil {
+		return t, err
+	}
+	return t, a.read(ctx, files, l, spec, &t)
+}
+
+// layout reads how the table is laid out. Without that, what depends on it is not looked at.
+func (a *auditor) layout(ctx context.Context, table string) (l layout, err error) {
+	key := table + "/" + layoutName
+	body, err := a.store.ReadAll(ctx, key, 1<<16)
+	if errors.Is(err, store.ErrNotFound) {
+		a.find(KindLayout, key, "missing: partitions and shards cannot be looked at")
+		return layout{}, nil
+	}
+	if err != nil {
+		return layout{}, err
+	}
+	err = json.Unmarshal(body, &l)
+	if err == nil {
+		l.window, err = parseWindow(l.Window)
+	}
+	if err == nil && l.Shards < 1 {
+		err = fmt.Errorf("%d shards", l.Shards)
+	}
+	if err != nil {
+		a.find(KindLayout, key, "%v: partitions and shards cannot be looked at", err)
+		return layout{}, nil
+	}
+	return l, nil
+}
+
+// file is a data file whose name is well-formed.
+type file struct {
+	key        string
+	size       int64
+	shard, seq int
+	folder     string
+	start, end int64 // of the partition, in microseconds; start = end where it is not known
+	slot       *slot
+}
+
+// list reads the names in a table and looks at all that names tell.
+func (a *auditor) list(ctx context.Context, l layout, t *Table) ([]*file, error) {
+	type slotKey struct {
+		folder string
+		shard  int
+	}
+	var files []*file
+	folders := map[string]bool{} // false: not a partition
+	slots := map[slotKey]*slot{}
+	for e, err := range a.store.List(ctx, t.Name+"/") {
+		if err != nil {
+			return nil, err
+		}
+		folder, name := path.Split(strings.TrimPrefix(e.Key, t.Name+"/"))
+		folder = strings.TrimSuffix(folder, "/")
+		if hidden(name) && name != successName {
+			continue
+		}
+		f := &file{key: e.Key, size: e.Size, folder: folder}
+		var wrong error
+		if l.Window != "" {
+			if f.start, f.end, wrong = l.window.partition(folder); wrong != nil {
+				if _, seen := folders[folder]; !seen {
+					a.find(KindFolder, path.Join(t.Name, folder), "%v", wrong)
+				}
+			}
+		}
+		folders[folder] = wrong == nil
+		if name == successName {
+			t.Complete++
+			continue
+		}
+		t.Files++
+		t.Bytes += e.Size
+		shards, ok := 0, false
+		if f.shard, shards, f.seq, ok = parseFileName(name); !ok {
+			a.find(KindName, e.Key, "a data file is called part-<shard>-of-<shards>-<number>.parquet, with 5, 5 and 6 digits")
+			// What is in it is read by those who read the lake, so it is looked at, too.
+			f.shard, f.seq = -1, -1
+		} else if l.Shards > 0 && (shards != l.Shards || f.shard >= shards) {
+			a.find(KindShards, e.Key, "shard %d of %d, but the table has %d", f.shard, shards, l.Shards)
+		}
+		key := slotKey{folder, f.shard}
+		if slots[key] == nil {
+			slots[key] = &slot{}
+		}
+		f.slot = slots[key]
+		f.slot.files = append(f.slot.files, f)
+		files = append(files, f)
+	}
+	for _, partition := range folders {
+		if partition {
+			t.Partitions++
+		}
+	}
+	for _, s := range slots {
+		if err := a.gaps(ctx, s); err != nil {
+			return nil, err
+		}
+	}
+	return files, nil
+}
+
+// gaps looks for numbers that are missing among the files of a slot.
+func (a *auditor) gaps(ctx context.Context, s *slot) error {
+	s.open = len(s.files)
+	next := 0
+	for _, f := range s.files { // in the order of their numbers: names have leading zeros
+		if f.seq < next {
+			continue // not one of ours, or another number of shards: that was said already
+		}
+		for ; next < f.seq; next++ {
+			// It may have been committed while the list was read, behind the place that was reached.
+			key := strings.TrimSuffix(f.key, fmt.Sprintf("%06d.parquet", f.seq)) + fmt.Sprintf("%06d.parquet", next)
+			there, err := a.store.Exists(ctx, key)
+			if err != nil {
+				return err
+			}
+			if !there {
+				a.find(KindGap, f.key, "files are numbered from 0 without a gap, but there is no number %d before it", next)
+				next = f.seq
+				break
+			}
+		}
+		next = f.seq + 1
+	}
+	return nil
+}
+
+var fileName = regexp.MustCompile(`^part-(\d{5})-of-(\d{5})-(\d{6})\.parquet$`)
+
+func parseFileName(name string) (shard, shards, seq int, ok bool) {
+	m := fileName.FindStringSubmatch(name)
+	if m == nil {
+		return 0, 0, 0, false
+	}
+	var errs [3]error
+	shard, errs[0] = strconv.Atoi(m[1])
+	shards, errs[1] = strconv.Atoi(m[2])
+	seq, errs[2] = strconv.Atoi(m[3])
+	return shard, shards, seq, errors.Join(errs[:]...) == nil
+}
+
+// temporary looks for what killed writers left on a local disk. What is younger than an hour may be in use.
+func (a *auditor) temporary(table string) error {
+	root := a.store.URL()
+	if strings.Contains(root, "://") {
+		return nil // object stores have none
+	}
+	return filepath.WalkDir(filepath.Join(root, table), func(file string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() || !strings.HasPrefix(e.Name(), driver.TempPrefix) {
+			return err
+		}
+		info, err := e.Info()
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if age := time.Since(info.ModTime()); age > time.Hour {
+			key, err := filepath.Rel(root, file)
+			if err != nil {
+				return err
+			}
+			a.find(KindTemporary, filepath.ToSlash(key), "left %v ago by a writer that was killed: it can be removed", age.Round(time.Minute))
+		}
+		return nil
+	})
+}
