@@ -53,7 +53,7 @@ func call(t *testing.T, p *probe, environ []string, args ...string) (code int, s
 		stdin: strings.NewReader(""), stdout: &out, stderr: newScreen(&errs),
 		environ: func() []string { return environ },
 	}
-	code = run(t.Context(), env, assemble(env, p.command(env), newVersionCommand(env), newCompletionCommand(env)), args)
+	code = execute(t.Context(), env, assemble(env, p.command(env), newVersionCommand(env), newCompletionCommand(env)), args)
 	return code, out.String(), errs.String()
 }
 
@@ -302,7 +302,7 @@ func TestHelpOfEveryCommand(t *testing.T) {
 		args := append(strings.Fields(name), "--help")
 		var out, errs bytes.Buffer
 		env := &environment{stdin: strings.NewReader(""), stdout: &out, stderr: newScreen(&errs), environ: os.Environ}
-		if code := run(context.Background(), env, newRoot(env), args); code != 0 {
+		if code := execute(context.Background(), env, newRoot(env), args); code != 0 {
 			t.Errorf("%q: exit code %d: %s", args, code, &errs)
 		}
 		if !strings.Contains(out.String(), "Usage:") || errs.Len() > 0 {

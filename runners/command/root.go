@@ -79,7 +79,7 @@ type environment struct {
 // failed, 2 if the command was called wrongly. InitBeam must have run before.
 func Main() int {
 	env := &environment{stdin: os.Stdin, stdout: os.Stdout, stderr: newScreen(os.Stderr), environ: os.Environ}
-	return run(context.Background(), env, newRoot(env), os.Args[1:])
+	return execute(context.Background(), env, newRoot(env), os.Args[1:])
 }
 
 // Tree is the command tree, to be looked at and not to be run: for documentation, and for tests of what is promised of
@@ -89,7 +89,7 @@ func Tree() *cobra.Command {
 }
 
 // run runs root with args, prints the error there may be, and returns the exit code.
-func run(ctx context.Context, env *environment, root *cobra.Command, args []string) int {
+func execute(ctx context.Context, env *environment, root *cobra.Command, args []string) int {
 	env.log = slog.New(slog.NewTextHandler(env.stderr, nil))
 	cmd := root
 	args, err := pipelineAsCommand(root, args)
@@ -115,7 +115,9 @@ func newRoot(env *environment) *cobra.Command {
 		env,
 		// One line a command, in alphabetical order.
 		newCompletionCommand(env),
+		newInteractionsCommand(env),
 		newGenerateCommand(env),
+		newVerifyCommand(env),
 		newVersionCommand(env),
 	)
 }

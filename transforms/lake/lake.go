@@ -95,7 +95,7 @@ func Write(s beam.Scope, groups beam.PCollection, o Options) (receipts, acks bea
 	s = s.Scope("lake.Write")
 	layouts := map[string]string{}
 	for table, l := range o.Layouts {
-		layouts[table] = fmt.Sprintf("%v/%d", l.Window, l.Shards)
+		layouts[table] = l.String()
 	}
 	o = o.withDefaults()
 	written := beam.ParDo(s, &writeFn{
@@ -185,7 +185,7 @@ func (fn *writeFn) committer(st *store.Store, table, text string) (*committer, e
 		default:
 			return nil, fmt.Errorf("lake: table %q is unknown", table)
 		}
-		layout, err := parseLayout(text)
+		layout, err := ParseLayout(text)
 		if err != nil {
 			return nil, err
 		}

@@ -13,8 +13,11 @@ type Window struct {
 	month bool
 }
 
-// Hour is the window of a partition by default.
-var Hour = Window{span: time.Hour}
+// Hour is the window of a partition by default; Day is that of dead letters.
+var (
+	Hour = Window{span: time.Hour}
+	Day  = Window{span: 24 * time.Hour}
+)
 
 // ParseWindow reads a window: a duration that divides 24h in whole minutes, "day" or "month".
 func ParseWindow(s string) (Window, error) {

@@ -11,12 +11,6 @@ import (
 //
 //	uint32 length of the chunk, the chunk, the tokens
 
-// Parcel makes a parcel.
-func Parcel(dst, chunk, tokens []byte) []byte {
-	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(chunk)))
-	return append(append(dst, chunk...), tokens...)
-}
-
 // OpenParcel returns what is in a parcel. Both alias it.
 func OpenParcel(parcel []byte) (chunk, tokens []byte, err error) {
 	if len(parcel) >= 4 {
@@ -27,8 +21,11 @@ func OpenParcel(parcel []byte) (chunk, tokens []byte, err error) {
 	return nil, nil, fmt.Errorf("a parcel of %d bytes is cut short", len(parcel))
 }
 
-// parseLayout reads a layout as writeFn carries it: window/shards.
-func parseLayout(s string) (Layout, error) {
+// String returns the layout as a DoFn carries it: window/shards.
+func (l Layout) String() string { return fmt.Sprintf("%v/%d", l.Window, l.Shards) }
+
+// ParseLayout reads what String wrote.
+func ParseLayout(s string) (Layout, error) {
 	window, shards, _ := strings.Cut(s, "/")
 	w, err := ParseWindow(window)
 	if err != nil {

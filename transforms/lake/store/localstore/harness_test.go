@@ -1,3 +1,5 @@
+//go:build unix
+
 package localstore_test
 
 import (
@@ -21,7 +23,7 @@ func onSmallDisk(t *testing.T, o localstore.Options) driver.Driver {
 	t.Helper()
 	const size = 3 << 20
 	dir := t.TempDir()
-	err := syscall.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%d", size))
+	unmount, err := mount(dir, size)
 	if err != nil {
 		t.Logf("mount a small disk: %v; its errors are injected instead", err)
 		wrapped := &smallDisk{room: size}
@@ -29,7 +31,7 @@ func onSmallDisk(t *testing.T, o localstore.Options) driver.Driver {
 		return wrapped.open(t, dir, o)
 	}
 	t.Cleanup(func() {
-		if err := syscall.Unmount(dir, 0); err != nil {
+		if err := unmount(); err != nil {
 			t.Errorf("unmount %q: %v", dir, err)
 		}
 	})

@@ -136,10 +136,11 @@ var errNoNameless = errors.New("no files without a name here")
 // createHidden is create by a hidden file beside the data.
 func (d *Driver) createHidden(ctx context.Context, dir, name string, body []byte) error {
 	key, temp := path.Join(dir, name), path.Join(dir, driver.TempPrefix+strconv.FormatUint(rand.Uint64(), 36))
-	if err := d.before(OpTemp, dir); err != nil {
+	var f *os.File
+	err := d.call(OpTemp, dir, func() (err error) {
+		f, err = os.OpenFile(d.path(temp), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
 		return err
-	}
-	f, err := os.OpenFile(d.path(temp), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+	})
 	if err != nil {
 		return err
 	}
@@ -151,10 +152,7 @@ func (d *Driver) createHidden(ctx context.Context, dir, name string, body []byte
 	if err = ctx.Err(); err != nil {
 		return err
 	}
-	if err = d.before(OpLink, key); err != nil {
-		return err
-	}
-	if err = os.Link(d.path(temp), d.path(key)); err != nil {
+	if err = d.call(OpLink, key, func() error { return os.Link(d.path(temp), d.path(key)) }); err != nil {
 		return err
 	}
 	return d.syncDir(dir)
@@ -162,16 +160,14 @@ func (d *Driver) createHidden(ctx context.Context, dir, name string, body []byte
 
 // fill writes and flushes a new file; key is what it is going to be.
 func (d *Driver) fill(f *os.File, key string, body []byte) error {
-	if err := d.before(OpWrite, key); err != nil {
+	err := d.call(OpWrite, key, func() error {
+		_, err := f.Write(body)
+		return err
+	})
+	if err != nil {
 		return err
 	}
-	if _, err := f.Write(body); err != nil {
-		return err
-	}
-	if err := d.before(OpSync, key); err != nil {
-		return err
-	}
-	return f.Sync()
+	return d.call(OpSync, key, f.Sync)
 }
 
 // ensure makes the folder dir and those above it, and makes them durable. It asks the disk only about folders that it has not seen yet.
@@ -191,10 +187,7 @@ func (d *Driver) ensure(dir string) error {
 		if err := d.ensure(parent); err != nil {
 			return err
 		}
-		if err := d.before(OpMkdir, dir); err != nil {
-			return err
-		}
-		if err := os.Mkdir(d.path(dir), 0o777); err != nil && !errors.Is(err, fs.ErrExist) {
+		if err := d.mkdir(dir); err != nil {
 			return err
 		}
 		// Also if it was there: who made it may not have flushed its parent yet.
@@ -224,13 +217,11 @@ func (d *Driver) ensureRoot(root string) error {
 	if err != nil {
 		return err
 	}
-	if err := d.before(OpMkdir, filepath.ToSlash(rel)); err != nil {
+	dir := filepath.ToSlash(rel) // ".", "..", "../..": d.path takes them too
+	if err := d.mkdir(dir); err != nil {
 		return err
 	}
-	if err := os.Mkdir(root, 0o777); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	return d.syncDir(path.Join(filepath.ToSlash(rel), ".."))
+	return d.syncDir(path.Join(dir, ".."))
 }
 
 func (d *Driver) forget() {
@@ -239,26 +230,32 @@ func (d *Driver) forget() {
 	d.mu.Unlock()
 }
 
+// mkdir makes a folder that may be there.
+func (d *Driver) mkdir(dir string) error {
+	err := d.call(OpMkdir, dir, func() error { return os.Mkdir(d.path(dir), 0o777) })
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	return err
+}
+
 // syncDir flushes the names in a folder.
 func (d *Driver) syncDir(dir string) error {
-	if err := d.before(OpSyncDir, dir); err != nil {
-		return err
-	}
-	return flushDir(d.path(dir))
+	return d.call(OpSyncDir, dir, func() error { return flushDir(d.path(dir)) })
 }
 
 func (d *Driver) unlink(key string) error {
-	if err := d.before(OpUnlink, key); err != nil {
-		return err
-	}
-	return os.Remove(d.path(key))
+	return d.call(OpUnlink, key, func() error { return os.Remove(d.path(key)) })
 }
 
-func (d *Driver) before(op Op, path string) error {
-	if d.options.Before == nil {
-		return nil
+// call makes one storage call. All that change something go through here, so that a test can see and break each.
+func (d *Driver) call(op Op, path string, do func() error) error {
+	if d.options.Before != nil {
+		if err := d.options.Before(op, path); err != nil {
+			return err
+		}
 	}
-	return d.options.Before(op, path)
+	return do()
 }
 
 func (d *Driver) path(key string) string { return filepath.Join(d.root, filepath.FromSlash(key)) }

@@ -18,10 +18,11 @@ func (d *Driver) createNameless(ctx context.Context, dir, name string, body []by
 	}
 	defer func() { err = errors.Join(err, folder.close()) }()
 
-	if err := d.before(OpTmpfile, dir); err != nil {
+	var file fd
+	err = d.call(OpTmpfile, dir, func() (err error) {
+		file, err = open(folder.n, ".", unix.O_WRONLY|unix.O_TMPFILE)
 		return err
-	}
-	file, err := open(folder.n, ".", unix.O_WRONLY|unix.O_TMPFILE)
+	})
 	if refused(err) {
 		return errNoNameless
 	}
@@ -32,31 +33,19 @@ func (d *Driver) createNameless(ctx context.Context, dir, name string, body []by
 
 	key := path.Join(dir, name)
 	file.name = key
-	if err := d.before(OpWrite, key); err != nil {
+	if err := d.call(OpWrite, key, func() error { return file.write(body) }); err != nil {
 		return err
 	}
-	if err := file.write(body); err != nil {
-		return err
-	}
-	if err := d.before(OpSync, key); err != nil {
-		return err
-	}
-	if err := file.flush(); err != nil {
+	if err := d.call(OpSync, key, file.flush); err != nil {
 		return err
 	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := d.before(OpLink, key); err != nil {
+	if err := d.call(OpLink, key, func() error { return file.link(folder, name) }); err != nil {
 		return err
 	}
-	if err := file.link(folder, name); err != nil {
-		return err
-	}
-	if err := d.before(OpSyncDir, dir); err != nil {
-		return err
-	}
-	return folder.flush()
+	return d.call(OpSyncDir, dir, folder.flush)
 }
 
 // refused tells if an error of open means that there are no files without a name: the kernel, or the file system, does not know O_TMPFILE.

@@ -1,0 +1,347 @@
+package interactions
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"runtime"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/apache/beam/sdks/v2/go/pkg/beam"
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/graph/mtime"
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
+	"github.com/zeebo/xxh3"
+
+	"backbone/schemas"
+	"backbone/schemas/mappings"
+	"backbone/transforms/contextjoin"
+	"backbone/transforms/decode"
+	"backbone/transforms/exchange"
+	"backbone/transforms/files"
+	"backbone/transforms/lake"
+	"backbone/transforms/parallel"
+	"backbone/transforms/pubsub"
+	"backbone/transforms/run"
+	"backbone/transforms/source"
+)
+
+func init() {
+	register.DoFn3x1[context.Context, []byte, func(beam.EventTime, string, []byte), error](&processFn{})
+	register.Emitter3[beam.EventTime, string, []byte]()
+}
+
+// processFn makes rows and dead letters of batches of records, on all cores, and sends them on in packets.
+type processFn struct {
+	Mapping            mappings.Mapping
+	Files              files.Options
+	PubSub             pubsub.Options
+	GeoDB              string
+	Interactions       string // layout
+	DeadLetters        string // layout
+	RunID              string
+	SpillDir           string
+	TimestampAttribute string
+	IDAttribute        string
+
+	run       *run.Run
+	spill     *exchange.Spill
+	deriver   *contextjoin.Deriver
+	watermark *pubsub.Watermark
+	layouts   [2]lake.Layout
+	counters  map[string]*run.Counter
+
+	pool *parallel.Pool[[]byte]
+	mu   sync.Mutex
+	out  []lake.Packet
+	seen tally
+}
+
+// tally is what the workers have counted and the DoFn has not yet told Beam.
+type tally struct{ events, records, bytes, dropped int64 }
+
+func newProcessFn(p *Plan) *processFn {
+	return &processFn{
+		Mapping: *p.Mapping, Files: p.files(), PubSub: p.pubsub(), GeoDB: p.GeoDB, RunID: p.RunID, SpillDir: p.SpillDir,
+		Interactions:       p.Layouts[schemas.Interactions.Name].String(),
+		DeadLetters:        p.Layouts[schemas.DeadLetters.Name].String(),
+		TimestampAttribute: p.TimestampAttribute, IDAttribute: p.IDAttribute,
+	}
+}
+
+func (fn *processFn) Setup() (err error) {
+	fn.run = run.Of(fn.RunID)
+	if fn.spill, err = exchange.Open(fn.run, fn.SpillDir); err != nil {
+		return err
+	}
+	for i, text := range []string{fn.Interactions, fn.DeadLetters} {
+		if fn.layouts[i], err = lake.ParseLayout(text); err != nil {
+			return err
+		}
+	}
+	if fn.PubSub.Subscription != "" {
+		fn.watermark = pubsub.WatermarkOf(fn.run, fn.PubSub)
+	}
+	fn.counters = map[string]*run.Counter{}
+	for _, name := range []string{"read", "records", "bytes", "extra_dropped"} {
+		fn.counters[name] = fn.run.Counter("events", name)
+	}
+	fn.deriver, err = run.Shared(fn.run, "contextjoin/"+fn.GeoDB, func() (*contextjoin.Deriver, error) {
+		return contextjoin.New(contextjoin.Options{GeoDB: fn.GeoDB})
+	})
+	return err
+}
+
+func (fn *processFn) StartBundle(ctx context.Context, _ func(beam.EventTime, string, []byte)) {
+	fn.pool = parallel.Start(runtime.GOMAXPROCS(0), func() (func([]byte) error, func() error) {
+		w, err := newWorker(fn)
+		if err != nil {
+			return func([]byte) error { return err }, nil
+		}
+		return func(batch []byte) error { return w.batch(ctx, batch) }, w.end
+	})
+}
+
+// ProcessElement hands a batch to a worker, and emits what the workers have made so far.
+func (fn *processFn) ProcessElement(ctx context.Context, batch []byte, emit func(beam.EventTime, string, []byte)) error {
+	if err := fn.pool.Submit(ctx, batch); err != nil {
+		return err
+	}
+	fn.emit(ctx, emit)
+	return nil
+}
+
+// FinishBundle waits for the workers and emits the rest.
+func (fn *processFn) FinishBundle(ctx context.Context, emit func(beam.EventTime, string, []byte)) error {
+	if err := fn.pool.Wait(); err != nil {
+		return err
+	}
+	fn.emit(ctx, emit)
+	return nil
+}
+
+func (fn *processFn) emit(ctx context.Context, emit func(beam.EventTime, string, []byte)) {
+	fn.mu.Lock()
+	out, seen := fn.out, fn.seen
+	fn.out, fn.seen = nil, tally{}
+	fn.mu.Unlock()
+	for _, p := range out {
+		emit(mtime.FromTime(time.UnixMicro(p.Micros)), p.Key, p.Body)
+	}
+	fn.counters["read"].Add(ctx, seen.events)
+	fn.counters["records"].Add(ctx, seen.records)
+	fn.counters["bytes"].Add(ctx, seen.bytes)
+	fn.counters["extra_dropped"].Add(ctx, seen.dropped)
+}
+
+// worker makes rows of batches, on one goroutine.
+type worker struct {
+	fn      *processFn
+	reader  *files.Reader
+	decoder decode.Decoder[schemas.Interaction]
+	rules   schemas.Rules
+	rows    *lake.Packer[schemas.Interaction]
+	dead    *lake.Packer[schemas.DeadLetter]
+	bin     *exchange.Bin
+	letter  schemas.DeadLetter
+	id      []byte
+
+	rec     *source.Record // the one being read
+	latest  int64          // event time in the batch
+	touched []*lake.Pile   // by the record
+	nth     int            // event of the record
+	seen    tally
+	packets []lake.Packet
+}
+
+func newWorker(fn *processFn) (*worker, error) {
+	d, err := decode.New(&fn.Mapping, schemas.Interactions, (*schemas.Interaction).Reset)
+	if err != nil {
+		return nil, err
+	}
+	w := &worker{
+		fn: fn, decoder: d, reader: files.NewReader(fn.Files), bin: fn.spill.NewBin(),
+		rules: schemas.Rules{Types: fn.Mapping.EventTypes},
+	}
+	send := func(p lake.Packet) { w.packets = append(w.packets, p) }
+	w.rows = lake.NewPacker(schemas.Interactions, fn.layouts[0], w.bin, send)
+	w.dead = lake.NewPacker(schemas.DeadLetters, fn.layouts[1], w.bin, send)
+	return w, nil
+}
+
+// batch reads a task or a block of messages.
+func (w *worker) batch(ctx context.Context, batch []byte) error {
+	w.rules.Now = time.Now().UnixMicro()
+	w.latest = 0
+	if pubsub.IsBlock(batch) {
+		if err := pubsub.EachRecord(batch, w.fn.PubSub.Subscription, w.record); err != nil {
+			return err
+		}
+		if w.latest > 0 {
+			w.fn.watermark.Observe(time.Now(), w.latest)
+		}
+	} else {
+		task, err := files.Decode(batch)
+		if err != nil {
+			return err
+		}
+		if err := w.reader.Each(ctx, task, func(rec *source.Record) error { return w.record(rec, "") }); err != nil {
+			return err
+		}
+	}
+	w.handOver()
+	return nil
+}
+
+// end sends what waits in the piles.
+func (w *worker) end() error {
+	err := errors.Join(w.rows.Flush(), w.dead.Flush(), w.bin.Close(), w.reader.Close())
+	w.handOver()
+	return err
+}
+
+// handOver gives what was made to the DoFn's goroutine.
+func (w *worker) handOver() {
+	dropped := w.decoder.Dropped()
+	w.fn.mu.Lock()
+	defer w.fn.mu.Unlock()
+	w.fn.out = append(w.fn.out, w.packets...)
+	w.fn.seen.events += w.seen.events
+	w.fn.seen.records += w.seen.records
+	w.fn.seen.bytes += w.seen.bytes
+	w.fn.seen.dropped += dropped - w.seen.dropped
+	w.packets, w.seen = w.packets[:0], tally{dropped: dropped}
+}
+
+// record makes rows and dead letters of one record. Its token goes with them.
+func (w *worker) record(rec *source.Record, token string) error {
+	w.rec, w.nth, w.touched = rec, 0, w.touched[:0]
+	w.decoder.Decode(rec, w.event)
+	w.seen.records++
+	w.seen.bytes += int64(len(rec.Data)) + 1
+	if token != "" {
+		for _, pile := range w.touched {
+			pile.AddToken(token, len(w.touched))
+		}
+	}
+	for _, pile := range w.touched {
+		send := w.rows.SendIfLarge
+		if pile.Table() == schemas.DeadLetters.Name {
+			send = w.dead.SendIfLarge
+		}
+		if err := send(pile); err != nil {
+			return err
+		}
+	}
+	if w.rows.IsFull() || w.dead.IsFull() {
+		return errors.Join(w.rows.Flush(), w.dead.Flush())
+	}
+	return nil
+}
+
+// event takes one event of the record: a row, or what is wrong with it.
+func (w *worker) event(row *schemas.Interaction, fault *schemas.FieldError) {
+	w.seen.events++
+	w.nth++
+	stage := "decode"
+	if fault == nil {
+		w.complete(row)
+		stage = "validate"
+		fault = row.Check(w.rules)
+	}
+	var pile *lake.Pile
+	if fault != nil {
+		pile = w.dead.Add(w.deadLetter(stage, fault))
+	} else {
+		w.latest = max(w.latest, row.EventTime.V)
+		pile = w.rows.Add(row)
+	}
+	for _, p := range w.touched {
+		if p == pile {
+			return
+		}
+	}
+	w.touched = append(w.touched, pile)
+}
+
+// complete fills what the event itself does not say.
+func (w *worker) complete(row *schemas.Interaction) {
+	rec := w.rec
+	l := &row.Lineage
+	l.Source, l.MessageID, l.SchemaVersion = rec.Source, rec.MessageID, schemas.Some(int64(schemas.Interactions.Version))
+	row.LoadedTime = schemas.Some(w.rules.Now)
+	if rec.Offset >= 0 {
+		l.Offset = schemas.Some(rec.Offset)
+	} else if !row.ReceivedTime.Set {
+		row.ReceivedTime = schemas.Some(rec.Received)
+	}
+	if len(rec.Attributes) > 0 {
+		w.attributes(row)
+	}
+	w.fn.deriver.Interaction(row)
+}
+
+// attributes takes what the message says of its event.
+func (w *worker) attributes(row *schemas.Interaction) {
+	for _, a := range w.rec.Attributes {
+		switch {
+		case a.Key == w.fn.IDAttribute && (row.EventID == "" || row.Lineage.SyntheticID.V):
+			row.EventID, row.Lineage.SyntheticID = a.Value, schemas.Bool{}
+		case a.Key == w.fn.TimestampAttribute && !row.EventTime.Set:
+			if micros, ok := parseTimestamp(a.Value); ok {
+				row.EventTime = schemas.Some(micros)
+			}
+		}
+		row.Lineage.Attributes = append(row.Lineage.Attributes, a)
+	}
+}
+
+// parseTimestamp reads a timestamp attribute: RFC 3339, or milliseconds since 1970.
+func parseTimestamp(s string) (micros int64, ok bool) {
+	if ms, err := strconv.ParseInt(s, 10, 64); err == nil {
+		return ms * 1000, true
+	}
+	t, err := time.Parse(time.RFC3339Nano, s)
+	return t.UnixMicro(), err == nil
+}
+
+// deadLetter says why the record, or an event of it, is no row. The same input gives the same dead letter.
+func (w *worker) deadLetter(stage string, fault *schemas.FieldError) *schemas.DeadLetter {
+	rec, d := w.rec, &w.letter
+	d.Reset()
+	place := rec.MessageID
+	if rec.Offset >= 0 {
+		d.Offset = schemas.Some(rec.Offset)
+		place = strconv.FormatInt(rec.Offset, 10)
+	}
+	w.id = fmt.Appendf(w.id[:0], "%s\x00%s\x00%d\x00", rec.Source, place, w.nth)
+	w.id = append(w.id, rec.Data...)
+	h := xxh3.Hash128(w.id).Bytes()
+	d.DeadLetterID = hex.EncodeToString(h[:])
+	d.ReceivedTime = schemas.Some(rec.Received)
+	d.FailureType, d.Stage, d.Severity = failureType(stage, fault.Code), "interactions."+stage, schemas.SeveritySevere
+	d.ErrorCode, d.ErrorMessage, d.FieldPath = string(fault.Code), fault.Message, fault.Path
+	payload := rec.Data[:min(len(rec.Data), maxPayload)]
+	d.Payload, d.PayloadSize = string(payload), schemas.Some(int64(len(rec.Data)))
+	d.Attributes = append(d.Attributes, rec.Attributes...)
+	d.MessageID, d.Source, d.Attempt = rec.MessageID, rec.Source, schemas.Some(int64(1))
+	d.SchemaVersion = schemas.Some(int64(schemas.Interactions.Version))
+	return d
+}
+
+// maxPayload is how much of a record a dead letter keeps.
+const maxPayload = 1 << 20
+
+// failureType classes a dead letter by what has to change: the producer's encoding, the mapping or the event.
+func failureType(stage string, code schemas.Code) string {
+	switch code {
+	case schemas.CodeSyntax, schemas.CodeUTF8, schemas.CodeDuplicateKey, schemas.CodeTooDeep, schemas.CodeTooLarge:
+		return "decode"
+	}
+	if stage == "decode" {
+		return "map"
+	}
+	return stage
+}

@@ -1,0 +1,186 @@
+package command
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/apache/beam/sdks/v2/go/pkg/beam"
+	"github.com/spf13/cobra"
+
+	"backbone/pipelines/interactions"
+	"backbone/runners/direct"
+	"backbone/schemas/mappings"
+	"backbone/transforms/lake"
+	"backbone/transforms/run"
+)
+
+// interactionsOptions are what interactions was asked for.
+type interactionsOptions struct {
+	interactions.Options
+	mapping string
+	window  string
+	summary string
+}
+
+func newInteractionsCommand(env *environment) *cobra.Command {
+	options := interactionsOptions{Options: interactions.Defaults(), mapping: mappings.NativeName}
+	options.SpillDir = direct.SpillDir()
+	cmd := &cobra.Command{
+		Use:     "interactions",
+		GroupID: groupPipelines,
+		Short:   "Carry what users did into the lake, from files or from Pub/Sub",
+		Long: `Interactions reads events, checks them, derives their context and commits them to the table interactions of the
+lake, each once. What can't become a row is in the table dead_letters, with the reason, the field and the bytes as
+they came.
+
+From files it reads to their end; the same files again add nothing. From a Pub/Sub subscription it reads until SIGTERM
+or SIGINT: then it stops pulling, commits what it holds, acknowledges it and exits with 0; a second signal stops at
+once. Whatever kills it, nothing is lost: a message is acknowledged after its rows are committed, and what comes
+again is known by its event_id. A backfill and a stream may write to the same lake at the same time.
+
+Partitions are hours of event time unless --window says otherwise for a new table: a day or a month suits sparse
+history. A partition gets a file _SUCCESS once the watermark is --grace past its end.`,
+		Example: `  backbone interactions --input 'events/*.jsonl.gz' --lake /data/lake
+  backbone interactions --input ratings.csv --mapping movielens-ratings --window month --lake /data/lake
+  backbone interactions --input pubsub://my-project/my-subscription --lake gs://my-lake --flush_interval 1m
+  backbone --pipeline=interactions --input=gs://exports/2026-11-22/*.jsonl --lake=gs://my-lake --summary=run.json`,
+		Args: cobra.NoArgs,
+	}
+	f := cmd.Flags()
+	f.StringSliceVar(&options.Input, "input", nil, "files to read, as `GLOB`s (local, gs://, s3://; JSONL, JSON, CSV, TSV, Parquet; .gz, .zst), or pubsub://PROJECT/SUBSCRIPTION")
+	f.StringVar(&options.mapping, "mapping", options.mapping, "`NAME` of a preset or path of a file that says how records become interactions; see backbone mapping")
+	f.StringVar(&options.Lake, "lake", "", "`URL` of the lake: a folder, gs://bucket/prefix or s3://bucket/prefix")
+	f.StringVar(&options.window, "window", "", "event time that one partition holds: 15m, 1h, day, month (default that of the table, or 1h for a new one)")
+	f.IntVar(&options.Shards, "shards", 0, "files that a partition is written to side by side (default those of the table, or 1 for a new one)")
+	f.DurationVar(&options.FlushInterval, "flush_interval", options.FlushInterval, "how long a row of a stream waits for its commit, at most")
+	f.DurationVar(&options.Grace, "grace", options.Grace, "how long after its end a partition awaits rows until it is marked complete")
+	f.StringVar(&options.GeoDB, "geo", "", "MaxMind database `FILE` (.mmdb) from which places are derived; addresses themselves are never stored")
+	f.StringVar(&options.SpillDir, "spill_dir", options.SpillDir, "local `FOLDER` where rows wait for their commit")
+	f.IntVar(&options.MaxRecordBytes, "max_record_bytes", options.MaxRecordBytes, "size of the largest record; a longer one is a dead letter")
+	f.StringVar(&options.TimestampAttribute, "timestamp_attribute", "", "message attribute with the event time, where the event has none")
+	f.StringVar(&options.IDAttribute, "id_attribute", "", "message attribute with the event id, where the event has none")
+	f.DurationVar(&options.Disorder, "disorder", options.Disorder, "how much earlier than the latest event another of a stream may be without being late")
+	f.DurationVar(&options.Idle, "idle", options.Idle, "how long a stream has to be silent until its watermark follows the clock")
+	f.Int64Var(&options.MaxOutstanding, "max_outstanding", 0, "messages that may be received and not yet acknowledged (default 2000000)")
+	f.StringVar(&options.summary, "summary", "", "`FILE` for a summary in JSON")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		return runInteractions(cmd.Context(), env, options, runnerOf(cmd))
+	}
+	return cmd
+}
+
+// runnerOf returns the runner that was asked for.
+func runnerOf(cmd *cobra.Command) string {
+	if f := cmd.Flags().Lookup("runner"); f != nil && f.Changed {
+		return f.Value.String()
+	}
+	return "direct"
+}
+
+func (o *interactionsOptions) complete() error {
+	var errs []error
+	m, err := mappings.Load(o.mapping)
+	if err != nil {
+		errs = append(errs, err)
+	}
+	o.Mapping = m
+	if o.window != "" {
+		if o.Window, err = lake.ParseWindow(o.window); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	if m != nil {
+		errs = append(errs, o.Validate())
+	}
+	return errors.Join(errs...)
+}
+
+func runInteractions(ctx context.Context, env *environment, o interactionsOptions, runner string) error {
+	o.RunID = newRunID()
+	if err := o.complete(); err != nil {
+		return &UsageError{Err: err}
+	}
+	if runner != "direct" && runner != "prism" {
+		return usageErrorf("--runner is %q; interactions runs on the direct runner in this version", runner)
+	}
+	drain, hard, stop := notifyDrain(ctx)
+	defer stop()
+	r := run.Of(o.RunID)
+	s := summary{Command: "interactions", Started: time.Now()}
+	plan, err := interactions.Prepare(hard, o.Options)
+	if err != nil {
+		_ = r.Close() // the error that matters is known
+		if errors.Is(err, lake.ErrLayout) {
+			return &UsageError{Err: err}
+		}
+		return err
+	}
+	env.log.Info("reading", "input", strings.Join(o.Input, ","), "lake", o.Lake, "run_id", o.RunID, "bytes", plan.Bytes)
+	go func() {
+		select {
+		case <-drain:
+			if o.Streaming() {
+				env.log.Info("draining: committing what was received; a second signal stops at once")
+				r.Drain()
+			} else {
+				stop() // a bounded run begins again from its files
+			}
+		case <-hard.Done():
+		}
+	}()
+	tuneMemory(o.Streaming())
+	p, root := beam.NewPipelineWithRoot()
+	interactions.Build(root, plan)
+	stopProgress := env.startProgress(hard, "interactions", func() progress { return interactionsProgress(r, plan) })
+	err = direct.Submit(hard, p)
+	stopProgress()
+	counts := r.Counts()
+	if drained := r.IsDraining(); drained && err == nil {
+		s.Outcome = outcomeDrained
+	}
+	if at := interactions.Watermark(r, plan); !at.IsZero() {
+		s.Watermark = &at
+	}
+	err = errors.Join(err, r.Close())
+	s.Read, s.Committed, s.Duplicate = counts["events/read"], counts["lake/committed"], counts["lake/duplicate"]
+	s.DeadLettered, s.Late, s.Files, s.Bytes = counts["lake/dead_lettered"], counts["lake/late"], counts["lake/files"], counts["lake/bytes"]
+	if s.Files > 1000 && s.Committed/s.Files < 1000 && !o.Streaming() {
+		env.log.Warn("the files are tiny: history this sparse reads faster in a lake with wider partitions",
+			"files", s.Files, "rows_per_file", s.Committed/s.Files, "try", "--window day or --window month, with a new lake")
+	}
+	return env.finish(o.summary, s, err)
+}
+
+func interactionsProgress(r *run.Run, p *interactions.Plan) progress {
+	c := r.Counts()
+	now := progress{Rows: c["events/read"], DeadLetters: c["lake/dead_lettered"], Watermark: interactions.Watermark(r, p)}
+	if read := c["events/bytes"]; read > 0 && p.Bytes > 0 { // what is left is like what was read
+		now.Total = max(now.Rows, now.Rows*p.Bytes/read)
+	}
+	return now
+}
+
+// tuneMemory trades memory for time: the collector runs when the heap has grown by more than Go's default, and
+// harder when it nears what a run should stay below. GOGC and GOMEMLIMIT win over it.
+func tuneMemory(streaming bool) {
+	if os.Getenv("GOGC") == "" && !streaming {
+		debug.SetGCPercent(200)
+	}
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(512 << 20)
+	}
+}
+
+// newRunID names a launch: the time for people, and chance so that two at once differ.
+func newRunID() string {
+	var b [4]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return fmt.Sprintf("%s-%s", time.Now().UTC().Format("20060102T150405Z"), hex.EncodeToString(b[:]))
+}

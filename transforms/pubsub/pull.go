@@ -1,0 +1,183 @@
+package pubsub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	pubsubapi "cloud.google.com/go/pubsub/v2/apiv1"
+	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
+	"google.golang.org/api/option"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+
+	"backbone/transforms/run"
+)
+
+// ackDeadline is how long a message that was received stays ours without further word: the longest that Pub/Sub gives.
+const ackDeadline = 600 * time.Second
+
+// maxResponse bounds one response of a streaming pull.
+const maxResponse = 64 << 20
+
+// newClient connects to Pub/Sub, or to the server at PUBSUB_EMULATOR_HOST.
+func newClient(ctx context.Context) (*pubsubapi.SubscriptionAdminClient, error) {
+	options := []option.ClientOption{option.WithGRPCDialOption(grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxResponse)))}
+	if host := os.Getenv("PUBSUB_EMULATOR_HOST"); host != "" {
+		options = append(options, option.WithEndpoint(host), option.WithoutAuthentication(), option.WithTelemetryDisabled(),
+			option.WithGRPCDialOption(grpc.WithTransportCredentials(insecure.NewCredentials())))
+	}
+	c, err := pubsubapi.NewSubscriptionAdminClient(ctx, options...)
+	if err != nil {
+		return nil, fmt.Errorf("connect to Pub/Sub: %w", err)
+	}
+	return c, nil
+}
+
+// client returns the one connection of this process.
+func client(ctx context.Context, r *run.Run) (*pubsubapi.SubscriptionAdminClient, error) {
+	return run.Shared(r, "pubsub/client", func() (*pubsubapi.SubscriptionAdminClient, error) { return newClient(context.WithoutCancel(ctx)) })
+}
+
+// puller keeps streaming pulls open, over all bundles, until the run drains or ends.
+type puller struct {
+	blocks chan []byte
+	cancel context.CancelFunc
+	done   sync.WaitGroup
+
+	mu  sync.Mutex
+	err error // why nothing more will come
+}
+
+// pull returns the one puller of a subscription in this process.
+func pull(ctx context.Context, r *run.Run, o Options) (*puller, error) {
+	return run.Shared(r, "pubsub/puller/"+o.Subscription, func() (*puller, error) {
+		c, err := client(ctx, r)
+		if err != nil {
+			return nil, err
+		}
+		p := &puller{blocks: make(chan []byte, 2*o.Streams)}
+		streaming, cancel := context.WithCancel(context.WithoutCancel(ctx))
+		p.cancel = cancel
+		for range o.Streams {
+			p.done.Go(func() { p.stream(streaming, c, o) })
+		}
+		go func() {
+			select {
+			case <-r.Draining():
+			case <-streaming.Done():
+			}
+			cancel()
+			p.done.Wait()
+			close(p.blocks)
+		}()
+		return p, nil
+	})
+}
+
+// Close ends the streams. What was received and not acknowledged comes back to whoever asks next.
+func (p *puller) Close() error {
+	p.cancel()
+	for range p.blocks { // until the streams have ended
+	}
+	return nil
+}
+
+func (p *puller) fail(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.err == nil {
+		p.err = err
+	}
+}
+
+func (p *puller) failed() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.err
+}
+
+// stream receives until ctx ends. A stream that breaks, as Pub/Sub's do every half hour or so, is opened again.
+func (p *puller) stream(ctx context.Context, c *pubsubapi.SubscriptionAdminClient, o Options) {
+	wait := firstWait
+	for ctx.Err() == nil {
+		received, err := p.streamOnce(ctx, c, o)
+		if ctx.Err() != nil {
+			return
+		}
+		if isFinal(err) {
+			p.fail(fmt.Errorf("subscription %q: %w", o.Subscription, err))
+			p.cancel()
+			return
+		}
+		if received {
+			wait = firstWait
+		} else {
+			slog.Debug("streaming pull broke, trying again", "subscription", o.Subscription, "error", err, "wait", wait)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait):
+		}
+		wait = min(2*wait, maxWait)
+	}
+}
+
+const (
+	firstWait = 100 * time.Millisecond
+	maxWait   = 10 * time.Second
+)
+
+// isFinal reports whether an error will not pass by itself.
+func isFinal(err error) bool {
+	switch status.Code(err) {
+	case codes.NotFound, codes.PermissionDenied, codes.Unauthenticated, codes.InvalidArgument, codes.FailedPrecondition, codes.Unimplemented:
+		return true
+	}
+	return false
+}
+
+func (p *puller) streamOnce(ctx context.Context, c *pubsubapi.SubscriptionAdminClient, o Options) (received bool, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	s, err := c.StreamingPull(ctx)
+	if err != nil {
+		return false, err
+	}
+	err = s.Send(&pubsubpb.StreamingPullRequest{
+		Subscription:             o.Subscription,
+		StreamAckDeadlineSeconds: int32(ackDeadline / time.Second),
+		MaxOutstandingMessages:   o.MaxOutstanding / int64(o.Streams),
+		MaxOutstandingBytes:      o.MaxOutstandingBytes / int64(o.Streams),
+	})
+	if err != nil && !errors.Is(err, io.EOF) { // io.EOF: the reason is what Recv returns
+		return false, err
+	}
+	for {
+		response, err := s.Recv()
+		if err != nil {
+			return received, err
+		}
+		received = true
+		if len(response.GetReceivedMessages()) == 0 {
+			continue
+		}
+		size := 64
+		for _, m := range response.GetReceivedMessages() {
+			size += len(m.GetMessage().GetData()) + len(m.GetAckId()) + 64
+		}
+		block := appendBlock(make([]byte, 0, size), response.GetReceivedMessages())
+		select {
+		case p.blocks <- block:
+		case <-ctx.Done():
+			return received, ctx.Err()
+		}
+	}
+}
