@@ -463,7 +463,11 @@ func (q *queue) giveBack(now time.Time, seq uint64, e *entry) {
 		}
 	}
 	l.out = l.out[:at]
+	sorted := len(l.pending) == 0 || back[len(back)-1] < l.pending[0]
 	l.pending = append(back, l.pending...)
+	if !sorted { // a seek has brought back an earlier one while these were out
+		slices.Sort(l.pending)
+	}
 	q.enqueue(l)
 }
 

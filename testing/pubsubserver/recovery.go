@@ -235,9 +235,7 @@ func (r *reader) load(c *checkpoint) error {
 			return fmt.Errorf("subscription %q has topic %d, which is not there", state.Config.message.GetName(), state.Topic)
 		}
 		sub := s.addSubscription(state, t, now)
-		if err := r.fill(sub.queue, state.Topic, state.Open, state.Retained); err != nil {
-			return fmt.Errorf("subscription %q: %w", sub.name, err)
-		}
+		r.fill(sub.queue, state.Topic, state.Open, state.Retained)
 	}
 	for i := range c.Snapshots {
 		state := &c.Snapshots[i]
@@ -245,17 +243,13 @@ func (r *reader) load(c *checkpoint) error {
 		if t == nil {
 			return fmt.Errorf("snapshot %q has topic %d, which is not there", state.Config.message.GetName(), state.Topic)
 		}
-		var err error
-		s.addSnapshot(state, t, now, func(q *queue) { err = r.fill(q, state.Topic, state.Open, nil) })
-		if err != nil {
-			return fmt.Errorf("snapshot %q: %w", state.Config.message.GetName(), err)
-		}
+		s.addSnapshot(state, t, now, func(q *queue) { r.fill(q, state.Topic, state.Open, nil) })
 	}
 	return nil
 }
 
 // fill adds the messages that a checkpoint names.
-func (r *reader) fill(q *queue, topic uint64, open, retained runs) error {
+func (r *reader) fill(q *queue, topic uint64, open, retained runs) {
 	type span struct {
 		run
 		as phase
@@ -278,10 +272,9 @@ func (r *reader) fill(q *queue, topic uint64, open, retained runs) error {
 		for seq := sp.first; seq < sp.end; seq++ {
 			i := sort.Search(len(list), func(i int) bool { return list[i].first > seq }) - 1
 			if i < 0 || seq >= list[i].first+uint64(len(list[i].msgs)) {
-				return fmt.Errorf("message %d is not in the log", seq)
+				continue // acknowledged since, by all, and its segment removed
 			}
 			q.add(seq, &list[i].msgs[seq-list[i].first], sp.as)
 		}
 	}
-	return nil
 }
