@@ -114,7 +114,11 @@ func Decode(b []byte) (Task, error) {
 // Each calls fn for every record of the task. One Reader for many tasks is cheaper.
 func (t Task) Each(ctx context.Context, o Options, fn func(*source.Record) error) error {
 	r := NewReader(o)
-	return errors.Join(r.Each(ctx, t, fn), r.Close())
+	err := r.Each(ctx, t, fn)
+	if closeErr := r.Close(); err == nil {
+		err = closeErr
+	}
+	return err
 }
 
 // String names the task in errors and logs.
