@@ -61,10 +61,7 @@ func splitParquet(f Task, file store.Object, rangeBytes int64) ([]Task, error) {
 		f.End++
 		size += group.TotalCompressedSize
 	}
-	if f.End > f.Start {
-		tasks = append(tasks, f)
-	}
-	return tasks, nil
+	return append(tasks, f), nil // The last one, or an empty one.
 }
 
 // parquet gives each row of a task's row groups as a JSON object.
@@ -330,7 +327,7 @@ func (d *renderer) fields(n *pnode) bool {
 		if !ok {
 			return false
 		}
-		if !present {
+		if !present && f.shape != nested { // A nested one is an empty list.
 			if !d.pass(f) {
 				return false
 			}

@@ -27,7 +27,7 @@ const looking = 16
 // parts). Names that begin with "." or "_", and what is in folders of such names, are matched only where the glob has a part that
 // begins with it. Parameters of package store may follow a URL of an object store: s3://shop/events/*.jsonl?region=eu-west-1.
 //
-// A glob that matches no file is an error. Only a file that is large enough to be cut is looked into.
+// There is a task at least for each file. A glob that matches no file is an error. Only a file that is large enough to be cut is looked into.
 func Plan(ctx context.Context, globs []string, o Options) ([]Task, error) {
 	if err := o.Validate(); err != nil {
 		return nil, fmt.Errorf("options of files: %w", err)
@@ -165,11 +165,13 @@ func findRemote(ctx context.Context, open stores, glob string) ([]Task, error) {
 	if base == "." {
 		base, prefix = "", ""
 	}
-	// The plain text that the first part with a wildcard begins with makes the list shorter.
-	if i := strings.IndexAny(pattern, `*?[{\`); i >= 0 {
-		prefix += pattern[:i]
-	} else {
-		prefix += pattern
+	// The plain text that the first part with a wildcard begins with makes the list shorter. Package store does not list by all texts.
+	plain, _, _ := strings.Cut(pattern, "/")
+	if i := strings.IndexAny(plain, `*?[{\`); i >= 0 {
+		plain = plain[:i]
+	}
+	if plain != "" && store.CheckKey(prefix+plain) == nil {
+		prefix += plain
 	}
 	var files []Task
 	for entry, err := range bucket.List(ctx, prefix) {
@@ -254,9 +256,11 @@ func splitLines(ctx context.Context, f Task, file store.Object, o Options) ([]Ta
 	}
 	f.Whole = false
 	tasks := make([]Task, 0, (f.Size-start)/o.RangeBytes+1)
-	for ; start < f.Size; start += o.RangeBytes {
+	for {
 		f.Start, f.End = start, min(start+o.RangeBytes, f.Size)
 		tasks = append(tasks, f)
+		if start = f.End; start == f.Size {
+			return tasks, nil
+		}
 	}
-	return tasks, nil
 }

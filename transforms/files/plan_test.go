@@ -138,6 +138,7 @@ func TestPlanCuts(t *testing.T) {
 		{"a.tsv", lines, files.Options{}, [][2]int64{{4, 44}, {44, 84}, {84, 100}}},
 		{"a.tsv", lines, files.Options{Columns: []string{"x"}}, [][2]int64{{0, 40}, {40, 80}, {80, 100}}},
 		{"a.csv", lines, files.Options{}, [][2]int64{{0, 100}}},
+		{"a.tsv", strings.Repeat("x", 39) + "\t" + strings.Repeat("x", 60), files.Options{MaxRecordBytes: 100}, [][2]int64{{100, 100}}}, // only a header
 		{"a.csv", lines, files.Options{Splittable: true}, [][2]int64{{4, 44}, {44, 84}, {84, 100}}},
 		{"a.json", lines, files.Options{}, [][2]int64{{0, 100}}},
 		{"a.json", lines, files.Options{Format: mappings.JSONL}, [][2]int64{{0, 40}, {40, 80}, {80, 100}}},
@@ -147,7 +148,7 @@ func TestPlanCuts(t *testing.T) {
 		{"a.jsonl.gz", lines, files.Options{}, [][2]int64{{0, 40}, {40, 80}, {80, 100}}},
 	} {
 		t.Run(tc.file, func(t *testing.T) {
-			tc.o.RangeBytes, tc.o.MaxRecordBytes = 40, 40
+			tc.o.RangeBytes, tc.o.MaxRecordBytes = 40, max(tc.o.MaxRecordBytes, 40)
 			name := write(t, tc.file, tc.text)
 			tasks, err := files.Plan(context.Background(), []string{name}, tc.o)
 			if err != nil {
