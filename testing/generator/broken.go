@@ -132,6 +132,8 @@ var brokenKinds = []brokenKind{
 	{Code: schemas.CodeInvalidID, Path: "item_id", without: theItems, suffix: long("item_id", schemas.MaxID+1)},
 	{Code: schemas.CodeInvalidID, Path: "items[0].item_id", without: theItems, suffix: text(`,"items":[{"item_id":"../p1"}]`)},
 	{Code: schemas.CodeUnknownType, Path: "event_type", without: theType, suffix: text(`,"event_type":"add-to-basket"`)},
+	{Code: schemas.CodeInvalid, Path: "event_time", without: theTime, suffix: text(`,"event_time":"yesterday"`)},
+	{Code: schemas.CodeInvalid, Path: "event_time", without: theTime, suffix: text(`,"event_time":"2026-13-01T00:00:00Z"`)},
 	{Code: schemas.CodeInvalid, Path: "feedback_kind", suffix: text(`,"feedback_kind":"strong"`)},
 	{Code: schemas.CodeInvalid, Path: "context.country", without: theContext, suffix: text(`,"context":{"country":"Germany"}`)},
 }
