@@ -62,7 +62,7 @@ func TestImportsPointOneWay(t *testing.T) {
 	for _, p := range packages(t) {
 		from := layer(p.ImportPath)
 		if from == "testing" {
-			continue // tests may know everything
+			continue // it may know everything, and so may the tests of each package
 		}
 		for _, imported := range p.Imports {
 			if to := layer(imported); to != "" && !mayImport(p.ImportPath, imported) {
@@ -70,11 +70,6 @@ func TestImportsPointOneWay(t *testing.T) {
 			}
 			if (from == "transforms" || from == "schemas") && knowsFlags[imported] {
 				t.Errorf("%s imports %s: %s know no flags; take a struct of options", p.ImportPath, imported, from)
-			}
-		}
-		for _, imported := range slices.Concat(p.TestImports, p.XTestImports) {
-			if to := layer(imported); to != "" && to != "testing" && !mayImport(p.ImportPath, imported) {
-				t.Errorf("the tests of %s import %s: a test of that belongs into testing", p.ImportPath, imported)
 			}
 		}
 	}
@@ -131,8 +126,8 @@ func TestPackagesHaveComments(t *testing.T) {
 		if len(p.GoFiles) == 0 {
 			continue // only tests
 		}
-		if !strings.HasPrefix(p.Doc, "Package "+p.Name+" ") && !strings.HasPrefix(p.Doc, "Command ") {
-			t.Errorf("%s: its comment is %q; say what it is: Package %s ..., or Command ...", p.ImportPath, p.Doc, p.Name)
+		if p.Doc == "" || (p.Name != "main" && !strings.HasPrefix(p.Doc, "Package "+p.Name+" ")) {
+			t.Errorf("%s: its comment is %q; say what it is: Package %s ...", p.ImportPath, p.Doc, p.Name)
 		}
 	}
 }
@@ -263,18 +258,18 @@ func TestGeneratedFilesSaySo(t *testing.T) {
 }
 
 // generatedFiles are those that programs of this repository write.
-var generatedFiles = []string{"docs/schemas.md"}
+var generatedFiles = []string{"docs/schemas.md", "docs/interaction.schema.json"}
 
 // goPackage is what "go list" knows of a package.
 type goPackage struct {
-	ImportPath, Name, Doc                       string
-	GoFiles, Imports, TestImports, XTestImports []string
+	ImportPath, Name, Doc string
+	GoFiles, Imports      []string
 }
 
 // packages lists the packages of the module.
 func packages(t *testing.T) []goPackage {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "go", "list", "-e", "-json=ImportPath,Name,Doc,GoFiles,Imports,TestImports,XTestImports", "./...")
+	cmd := exec.CommandContext(t.Context(), "go", "list", "-e", "-json=ImportPath,Name,Doc,GoFiles,Imports", "./...")
 	cmd.Dir = root(t)
 	out, err := cmd.Output()
 	if err != nil {
