@@ -101,7 +101,7 @@ func (d *Deriver) Close() error {
 }
 
 // Interaction fills in what is absent in r.Context and can be derived from the rest of r, and clears r.Raw.
-// It takes rows that have passed Check.
+// It may be called before Check or after it: what it fills in breaks no rule, whatever the row holds.
 func (d *Deriver) Interaction(r *schemas.Interaction) {
 	c := &r.Context
 	if ua := r.Raw.UserAgent; ua != "" && ua != "-" {

@@ -15,6 +15,7 @@ import (
 	"unsafe"
 
 	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
 
 	"backbone/schemas"
 	"backbone/testing/datasets"
@@ -81,6 +82,19 @@ func TestLocalTime(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A row that Check would refuse, or has not seen yet, still gets an hour and a day that there are.
+func TestLocalTimeOfAnyNumber(t *testing.T) {
+	d := newDeriver(t, "")
+	rapid.Check(t, func(t *rapid.T) {
+		r := schemas.Interaction{EventTime: schemas.Some(rapid.Int64().Draw(t, "time"))}
+		r.Context.TZOffsetMin = schemas.Some(rapid.Int64().Draw(t, "offset"))
+		d.Interaction(&r)
+		if hour, day := r.Context.LocalHour.V, r.Context.LocalDow.V; hour < 0 || hour > 23 || day < 1 || day > 7 {
+			t.Fatalf("%+v: hour %d, day %d", r.EventTime, hour, day)
+		}
+	})
 }
 
 func TestInteractionKeepsWhatTheEventSays(t *testing.T) {
