@@ -190,6 +190,29 @@ func (s *Server) Close() error {
 	return s.closeErr
 }
 
+// Create makes a topic and, unless its name is empty, a subscription to it with default settings. What is there already
+// stays as it is, but a subscription to another topic is an error.
+func (s *Server) Create(ctx context.Context, topic, subscription string) error {
+	if _, err := (publisher{server: s}).CreateTopic(ctx, &pubsubpb.Topic{Name: topic}); err != nil && status.Code(err) != codes.AlreadyExists {
+		return err
+	}
+	if subscription == "" {
+		return nil
+	}
+	_, err := subscriber{server: s}.CreateSubscription(ctx, &pubsubpb.Subscription{Name: subscription, Topic: topic})
+	if status.Code(err) != codes.AlreadyExists {
+		return err
+	}
+	sub, err := s.subscription(subscription)
+	if err != nil {
+		return err
+	}
+	if of := s.subscriptionConfig(sub).GetTopic(); of != topic {
+		return status.Errorf(codes.AlreadyExists, "subscription %q is there, and is of topic %q: delete it, or choose another name", subscription, of)
+	}
+	return nil
+}
+
 // Publish stores messages in a topic as a client's Publish would, and returns their ids.
 func (s *Server) Publish(ctx context.Context, topic string, messages ...*pubsubpb.PubsubMessage) ([]string, error) {
 	wires := make([][]byte, len(messages))
