@@ -117,6 +117,7 @@ func newRoot(env *environment) *cobra.Command {
 		newCompletionCommand(env),
 		newInteractionsCommand(env),
 		newGenerateCommand(env),
+		newMappingCommand(env),
 		newPubSubCommand(env),
 		newVerifyCommand(env),
 		newVersionCommand(env),
