@@ -127,7 +127,7 @@ func (c *checker) group(group parquet.RowGroup) (err error) {
 		for _, r := range buffer[:n] {
 			c.row(r)
 		}
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {
