@@ -107,12 +107,12 @@ const (
 // plan fills s with a visit that starts at a time. Its events are in the order of their times and there is at least one.
 func (g *Generator) plan(s *session, at int64) {
 	s.events, s.lists, s.cart, s.done = s.events[:0], s.lists[:0], s.cart[:0], 0
-	user, bot := g.arrive(s, at)
+	bot := g.arrive(s, at)
 	v := visit{Generator: g, s: s, at: at}
 	if bot {
 		v.crawl()
 	} else {
-		v.shop(user)
+		v.browse()
 	}
 	if s.millis {
 		for i := range s.events {
@@ -121,8 +121,9 @@ func (g *Generator) plan(s *session, at int64) {
 	}
 }
 
-// arrive settles who comes, from where and with what.
-func (g *Generator) arrive(s *session, at int64) (user int32, bot bool) {
+// arrive settles who comes, from where and with what, and tells whether it is a robot.
+func (g *Generator) arrive(s *session, at int64) (bot bool) {
+	var user int32
 	// Who comes at four in the morning lives where it is another hour, or is one of few.
 	for {
 		user = g.shop.users.draw(g.rand)
@@ -207,7 +208,7 @@ func (g *Generator) arrive(s *session, at int64) (user int32, bot bool) {
 		c = strconv.AppendUint(c, host, 10)
 	}
 	s.context = append(c, `"}`...)
-	return user, bot
+	return bot
 }
 
 var (
@@ -252,8 +253,8 @@ func (v *visit) crawl() {
 	}
 }
 
-// shop is what people do.
-func (v *visit) shop(user int32) {
+// browse is what people do.
+func (v *visit) browse() {
 	v.s.lists = slices.Grow(v.s.lists, 256)
 	for first := true; first || v.chance(0.62); first = false {
 		if v.chance(0.22) { // straight to an item, from a mail or another site
@@ -270,7 +271,7 @@ func (v *visit) shop(user int32) {
 	}
 }
 
-func (v *visit) shopItem() int32 { return v.Generator.shop.items.draw(v.rand) }
+func (v *visit) shopItem() int32 { return v.shop.items.draw(v.rand) }
 
 // page is a page with a list of recommended or found items, of which some are clicked.
 func (v *visit) page() {
@@ -332,7 +333,7 @@ func (v *visit) room(n int) []listed {
 // look is a user at an item's page.
 func (v *visit) look(item int32) {
 	v.add(view, item)
-	if v.Generator.shop.video(item) {
+	if v.shop.video(item) {
 		v.watch(item)
 	}
 	if v.chance(0.30) {
@@ -412,7 +413,7 @@ func (v *visit) buy() {
 	e := v.add(purchase, -1)
 	e.list, e.order = cart, v.rand.Uint64()
 	for _, bought := range cart {
-		e.revenue += int64(bought.quantity) * v.Generator.shop.price(bought.item)
+		e.revenue += int64(bought.quantity) * v.shop.price(bought.item)
 	}
 	order := e.order
 	first := cart[0].item

@@ -50,8 +50,8 @@ var countries = []country{
 
 // device is what users hold in their hands. App devices say themselves what they are, browsers by their user agent.
 type device struct {
-	userAgent, class, os, browser, app, network string
-	weight                                      int
+	userAgent, class, os, app, network string
+	weight                             int
 }
 
 var devices = []device{
