@@ -44,6 +44,7 @@ func serveTopic(t *testing.T) *pstest.Server {
 
 // generate runs the command and returns the totals that it prints.
 func generate(t *testing.T, args ...string) (generator.Summary, error) {
+	t.Helper()
 	var out bytes.Buffer
 	env := &environment{stdin: strings.NewReader(""), stdout: &out, stderr: newScreen(io.Discard), log: slog.New(slog.DiscardHandler)}
 	cmd := newGenerateCommand(env)
