@@ -261,7 +261,7 @@ func (a *auditor) contentOf(ctx context.Context, f *file, l layout, spec spec) (
 		defer closeObject(o)
 		r, f.size = o, o.Size()
 	}
-	pf, err := parquet.OpenFile(r, f.size, parquet.ReadBufferSize(int(min(1<<20, max(4096, f.size/16)))), parquet.SkipPageIndex(true), parquet.SkipBloomFilters(true))
+	pf, err := parquet.OpenFile(r, f.size, parquet.ReadBufferSize(1<<20), parquet.SkipPageIndex(true), parquet.SkipBloomFilters(true))
 	if err != nil {
 		return c, err
 	}
