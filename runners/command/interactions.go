@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"runtime/debug"
+	"runtime/pprof"
 	"strings"
 	"time"
 
@@ -27,6 +28,7 @@ type interactionsOptions struct {
 	mapping string
 	window  string
 	summary string
+	profile string
 }
 
 func newInteractionsCommand(env *environment) *cobra.Command {
@@ -70,6 +72,7 @@ history. A partition gets a file _SUCCESS once the watermark is --grace past its
 	f.DurationVar(&options.Idle, "idle", options.Idle, "how long a stream has to be silent until its watermark follows the clock")
 	f.Int64Var(&options.MaxOutstanding, "max_outstanding", 0, "messages that may be received and not yet acknowledged (default 2000000)")
 	f.StringVar(&options.summary, "summary", "", "`FILE` for a summary in JSON")
+	f.StringVar(&options.profile, "cpu_profile", "", "`FILE` for a CPU profile of the run, to be read with go tool pprof")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		return runInteractions(cmd.Context(), env, options, runnerOf(cmd))
 	}
@@ -136,11 +139,16 @@ func runInteractions(ctx context.Context, env *environment, o interactionsOption
 		}
 	}()
 	tuneMemory(o.Streaming())
+	stopProfile, err := startProfile(o.profile)
+	if err != nil {
+		return err
+	}
 	p, root := beam.NewPipelineWithRoot()
 	interactions.Build(root, plan)
 	stopProgress := env.startProgress(hard, "interactions", func() progress { return interactionsProgress(r, plan) })
 	err = direct.Submit(hard, p)
 	stopProgress()
+	err = errors.Join(err, stopProfile())
 	counts := r.Counts()
 	if drained := r.IsDraining(); drained && err == nil {
 		s.Outcome = outcomeDrained
@@ -176,6 +184,24 @@ func tuneMemory(streaming bool) {
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(512 << 20)
 	}
+}
+
+// startProfile writes a CPU profile to the file at path until stop is called; an empty path means none.
+func startProfile(path string) (stop func() error, err error) {
+	if path == "" {
+		return func() error { return nil }, nil
+	}
+	file, err := os.Create(path)
+	if err != nil {
+		return nil, fmt.Errorf("cpu_profile: %w", err)
+	}
+	if err := pprof.StartCPUProfile(file); err != nil {
+		return nil, fmt.Errorf("cpu_profile %q: %w", path, errors.Join(err, file.Close()))
+	}
+	return func() error {
+		pprof.StopCPUProfile()
+		return file.Close()
+	}, nil
 }
 
 // newRunID names a launch: the time for people, and chance so that two at once differ.

@@ -52,6 +52,11 @@ func MarkComplete(s beam.Scope, receipts beam.PCollection, o Options, grace time
 		beam.Trigger(trigger.AfterEndOfWindow().EarlyFiring(trigger.Never()).LateFiring(trigger.AfterCount(1))),
 		beam.PanesDiscard(),
 		beam.AllowedLateness(neverTooLate))
+	if o.Bounded {
+		// At the end of the input the watermark is beyond all lateness, and the notices come after it. All of them are
+		// due, so they need no windows.
+		due = beam.WindowInto(s, window.NewGlobalWindows(), notices, beam.Trigger(trigger.Default()))
+	}
 	marked := beam.ParDo(s, &completeFn{URL: o.URL, RunID: o.RunID}, beam.GroupByKey(s, due))
 	beam.ParDo0(s, &countCompleteFn{RunID: o.RunID}, beam.Reshuffle(s, marked))
 }
