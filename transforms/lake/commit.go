@@ -190,6 +190,7 @@ func (c *committer) without(pending []encoded, theirs *dedup.Set, s *slot, r *Re
 // load reads what the lake holds of a slot.
 func (c *committer) load(ctx context.Context, s *slot, at Slot, folder string, room int) error {
 	s.seen, s.next = dedup.NewSet(room), 0
+	found := false
 	for entry, err := range c.store.ListDir(ctx, folder) {
 		if err != nil {
 			return err
@@ -207,7 +208,14 @@ func (c *committer) load(ctx context.Context, s *slot, at Slot, folder string, r
 		if err := c.readIDs(ctx, entry.Key, s.seen); err != nil {
 			return err
 		}
-		s.next = max(s.next, seq+1)
+		s.next, found = max(s.next, seq+1), true
+	}
+	if found {
+		// What was read may not be durable yet where another process was killed in mid-commit, and rows that are
+		// dropped because of it are acknowledged.
+		if err := c.store.Sync(ctx, folder); err != nil {
+			return err
+		}
 	}
 	s.loaded = true
 	return nil
