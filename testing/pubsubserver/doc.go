@@ -1,15 +1,8 @@
 // Package pubsubserver is a local Google Cloud Pub/Sub: the same gRPC API in a process of its own or inside a test,
 // in memory or in a log on disk, fast enough to load a pipeline with.
 //
-// Client libraries find it by PUBSUB_EMULATOR_HOST and need no other change:
-//
-//	s, err := pubsubserver.New(pubsubserver.Options{Addr: "127.0.0.1:8085", DataDir: "/tmp/pubsub"})
-//	if err != nil {
-//		return err
-//	}
-//	defer s.Close()
-//	go s.Serve()
-//	// export PUBSUB_EMULATOR_HOST=127.0.0.1:8085
+// Client libraries find it by PUBSUB_EMULATOR_HOST and need no other change. Package pubsubtest starts one for a test;
+// the command backbone pubsub runs one in a process of its own.
 //
 // # Guarantees
 //

@@ -2,6 +2,7 @@ package pubsubserver_test
 
 import (
 	"context"
+	"flag"
 	"strings"
 	"testing"
 	"time"
@@ -26,6 +27,10 @@ func TestMain(m *testing.M) {
 	if dir := crashDir(); dir != "" {
 		serveUntilKilled(dir)
 	}
+	// The guarantees wait more than they work. A -parallel on the command line still wins: it is parsed later.
+	if err := flag.Set("test.parallel", "16"); err != nil {
+		panic(err)
+	}
 	goleak.VerifyTestMain(m,
 		// Not ours: the first starts with the process, the second is what Google's client leaves behind after Receive.
 		goleak.IgnoreTopFunction("go.opencensus.io/stats/view.(*worker).start"),
@@ -35,11 +40,13 @@ func TestMain(m *testing.M) {
 
 func TestConformance(t *testing.T) {
 	t.Run("memory", func(t *testing.T) {
+		t.Parallel()
 		pubsubtest.RunConformance(t, func(t *testing.T) pubsubtest.Harness {
 			return pubsubtest.Harness{Addr: pubsubtest.Start(t, pubsubserver.Options{}).Addr()}
 		})
 	})
 	t.Run("disk", func(t *testing.T) {
+		t.Parallel()
 		pubsubtest.RunConformance(t, func(t *testing.T) pubsubtest.Harness {
 			return pubsubtest.Harness{Addr: pubsubtest.Start(t, pubsubserver.Options{DataDir: t.TempDir()}).Addr()}
 		})

@@ -158,10 +158,10 @@ func (s *Server) pull(ctx context.Context, req *pubsubpb.PullRequest) (encoded, 
 	if req.GetMaxMessages() <= 0 {
 		return encoded{}, invalid("pull: max messages is %d: at least 1", req.GetMaxMessages())
 	}
-	// Close to the client's deadline an empty answer is better than none.
+	// Well before the deadline of the client: an empty answer is better than none.
 	wait := pullWait
 	if deadline, ok := ctx.Deadline(); ok {
-		wait = min(wait, time.Until(deadline)*9/10)
+		wait = min(wait, time.Until(deadline)/2)
 	}
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()

@@ -859,7 +859,7 @@ func clientLibrary(e env) {
 	c := NewClient(e.T, e.harness.Addr, project)
 	publisher := c.Publisher(topicName)
 	defer publisher.Stop()
-	want := numbered("m", 500)
+	want := numbered("m", 100)
 	var results []*pubsub.PublishResult
 	for i, d := range want {
 		results = append(results, publisher.Publish(e.ctx, &pubsub.Message{Data: []byte(d), Attributes: map[string]string{"n": fmt.Sprint(i)}}))
@@ -903,7 +903,7 @@ func clientLibraryOrdered(e env) {
 	defer publisher.Stop()
 	want := map[string][]string{}
 	var last []*pubsub.PublishResult
-	for i := range 300 {
+	for i := range 100 {
 		key, d := fmt.Sprint("key", i%5), fmt.Sprintf("m%03d", i)
 		want[key] = append(want[key], d)
 		last = append(last, publisher.Publish(e.ctx, &pubsub.Message{Data: []byte(d), OrderingKey: key}))
@@ -921,7 +921,7 @@ func clientLibraryOrdered(e env) {
 		defer mu.Unlock()
 		m.Ack()
 		got[m.OrderingKey] = append(got[m.OrderingKey], string(m.Data))
-		if n++; n == 300 {
+		if n++; n == 100 {
 			stop()
 		}
 	})
