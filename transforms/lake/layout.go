@@ -41,7 +41,10 @@ func (w Window) String() string {
 	case w.span == 24*time.Hour:
 		return "day"
 	}
-	return strings.TrimSuffix(strings.TrimSuffix(w.span.String(), "0s"), "0m")
+	if w.span%time.Hour == 0 {
+		return fmt.Sprintf("%dh", w.span/time.Hour)
+	}
+	return fmt.Sprintf("%dm", w.span/time.Minute)
 }
 
 // bucket numbers the partition of an event time in microseconds since 1970.
