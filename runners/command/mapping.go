@@ -2,6 +2,7 @@ package command
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"text/tabwriter"
@@ -121,7 +122,7 @@ func completePresets(_ *cobra.Command, args []string, _ string) ([]string, cobra
 	return mappings.Presets(), cobra.ShellCompDirectiveDefault
 }
 
-func checkMapping(ctx context.Context, env *environment, m *mappings.Mapping, samples []string, problems int) error {
+func checkMapping(ctx context.Context, env *environment, m *mappings.Mapping, samples []string, problems int) (err error) {
 	options := files.For(m)
 	tasks, err := files.Plan(ctx, samples, options)
 	if err != nil {
@@ -135,11 +136,11 @@ func checkMapping(ctx context.Context, env *environment, m *mappings.Mapping, sa
 	if err != nil {
 		return err
 	}
-	defer deriver.Close() // It has no database open.
+	defer func() { err = errors.Join(err, deriver.Close()) }()
 	check := newMappingReport(m, problems)
 	rules := schemas.Rules{Now: time.Now().UnixMicro(), Types: m.EventTypes}
 	reader := files.NewReader(options)
-	defer reader.Close() // Nothing was written.
+	defer func() { err = errors.Join(err, reader.Close()) }()
 	for _, task := range tasks {
 		err := reader.Each(ctx, task, func(rec *source.Record) error {
 			check.record(rec)

@@ -263,9 +263,9 @@ func (r *mappingReport) print(out io.Writer, sample string) error {
 		for i, c := range cells {
 			cells[i] = shorten(c)
 		}
-		fmt.Fprintln(w, strings.Join(cells, "\t")) // A buffer takes all.
+		_, _ = fmt.Fprintln(w, strings.Join(cells, "\t")) // A buffer takes all.
 	}
-	fmt.Fprintln(w)
+	line()
 	line("FIELD", "SAMPLE", "COLUMN", "BECOMES")
 	filled := map[string]bool{}
 	for _, f := range r.fields {

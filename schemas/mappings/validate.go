@@ -319,7 +319,7 @@ func (v *validation) lists() {
 // paths checks a list of paths.
 func (v *validation) paths(key string, paths []string) {
 	for i, path := range paths {
-		why := ""
+		var why string
 		switch {
 		case slices.Contains(paths[:i], path):
 			why = "comes twice"

@@ -75,7 +75,7 @@ func tryRead(o files.Options, globs ...string) ([]seen, error) {
 			if rec.Err != nil {
 				var field *schemas.FieldError
 				if !errors.As(rec.Err, &field) || field.Message == "" {
-					return fmt.Errorf("Err is %#v, want a FieldError with a message", rec.Err)
+					return fmt.Errorf("a record's Err is no FieldError with a message: %w", rec.Err)
 				}
 				one.Code = field.Code
 			}

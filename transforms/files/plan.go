@@ -205,9 +205,8 @@ func hidden(name, pattern string) bool {
 }
 
 // split cuts a file into tasks.
-func split(ctx context.Context, open stores, f Task, o Options) ([]Task, error) {
+func split(ctx context.Context, open stores, f Task, o Options) (tasks []Task, err error) {
 	var named mappings.Format
-	var err error
 	f.Format, named, f.Compression, err = byName(f.URL, o)
 	if err != nil {
 		return nil, err
@@ -224,7 +223,7 @@ func split(ctx context.Context, open stores, f Task, o Options) ([]Task, error) 
 	if err != nil {
 		return nil, err
 	}
-	defer file.Close() // It was read only.
+	defer func() { err = errors.Join(err, file.Close()) }()
 	head, err := readHead(file)
 	if err != nil {
 		return nil, fmt.Errorf("file %q: %w", f.URL, err)

@@ -231,7 +231,8 @@ func TestEachStops(t *testing.T) {
 			}
 			return nil
 		})
-		if err != os.ErrClosed || !slices.Equal(got, []string{"1", "2"}) {
+		if err != os.ErrClosed || //nolint:errorlint // it comes back as it is
+			!slices.Equal(got, []string{"1", "2"}) {
 			t.Errorf("%s: error %v after %q, want that of fn after 2 records", file, err, got)
 		}
 		ctx, cancel := context.WithCancel(context.Background())

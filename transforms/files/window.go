@@ -47,17 +47,12 @@ func (w *window) fill(ctx context.Context) error {
 	}
 	// At least as much as is pending, so that a long record is looked through a few times only.
 	to := w.buf[w.w:][:min(max(w.step, w.w-w.r), len(w.buf)-w.w)]
-	for len(to) > 0 {
+	for len(to) > 0 && w.err == nil && !w.eof {
 		n, err := w.src.Read(to)
 		w.w += n
 		to = to[n:]
-		if errors.Is(err, io.EOF) {
-			w.eof = true
-			return nil
-		}
-		if err != nil {
+		if w.eof = errors.Is(err, io.EOF); !w.eof {
 			w.err = err
-			return nil
 		}
 	}
 	return nil
