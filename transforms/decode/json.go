@@ -233,7 +233,7 @@ func (d *jsonDecoder[R]) colon() bool {
 func (d *jsonDecoder[R]) once(name []byte, mark int) bool {
 	for _, k := range d.keys[mark:] {
 		if bytes.Equal(k, name) {
-			d.path = append(d.path, step{name: string(name)})
+			d.path = append(d.path, step{name: alias(name)})
 			return d.fail(schemas.CodeDuplicateKey, "the key comes twice")
 		}
 	}
@@ -251,19 +251,21 @@ func (d *jsonDecoder[R]) unknown(name []byte, mark, depth int) bool {
 	}
 	start := d.i
 	d.address = false
+	d.path = append(d.path, step{name: alias(name)})
 	if !d.skip(depth + 1) {
 		return false
 	}
+	path := alias(name)
+	if len(d.path) > 1 {
+		path = d.where()
+	}
+	d.path = d.path[:len(d.path)-1]
 	if d.plan.table.Extra == nil {
 		return true
 	}
 	value := d.b[start:d.i]
 	if d.address {
 		value = removeAddresses(value)
-	}
-	path := string(name)
-	if len(d.path) > 0 {
-		path = d.where() + "." + path
 	}
 	list := d.plan.table.Extra(d.row)
 	if len(*list) >= MaxExtra || d.extra+len(path)+len(value) > MaxExtraBytes {
@@ -415,6 +417,7 @@ func (d *jsonDecoder[R]) array(n *node[R], depth int) bool {
 		d.space()
 		d.path = append(d.path, step{index: index})
 		if index == maxList && !n.explode {
+			d.path = d.path[:len(d.path)-1]
 			return d.fail(schemas.CodeTooLarge, fmt.Sprintf("more than %d elements", maxList))
 		}
 		var ok bool
@@ -652,9 +655,14 @@ func (d *jsonDecoder[R]) skipObject(depth int) bool {
 	for {
 		d.space()
 		name, ok := d.str("a key")
-		if !ok || !d.once(name, mark) || !d.colon() || !d.skip(depth+1) {
+		if !ok || !d.once(name, mark) || !d.colon() {
 			return false
 		}
+		d.path = append(d.path, step{name: alias(name)})
+		if !d.skip(depth + 1) {
+			return false
+		}
+		d.path = d.path[:len(d.path)-1]
 		if d.next(',') {
 			continue
 		}
