@@ -139,10 +139,11 @@ several commands: each takes the flags it has. Beam's standard flags pass throug
 Schedulers that can pass flags only call "backbone --pipeline=interactions ...": the same as "backbone interactions ...".
 
 Exit codes: 0 all done; 1 the data or the job failed; 2 wrong usage, nothing was started.`,
-		Example: `  backbone --help
-  backbone version
-  BACKBONE_LOG_LEVEL=debug backbone version --json
-  backbone --config /etc/backbone.yaml --log_format json version`,
+		Example: `  backbone generate --events 100000 --out /tmp/shop
+  backbone interactions --input '/tmp/shop/interactions/*.jsonl' --lake /tmp/lake
+  backbone verify --lake /tmp/lake
+  backbone --config /etc/backbone.yaml --log_format json interactions --input pubsub://my-project/events
+  BACKBONE_LAKE=gs://my-bucket/lake backbone verify`,
 		Args:          noSuchCommand,
 		SilenceErrors: true,
 		SilenceUsage:  true,
