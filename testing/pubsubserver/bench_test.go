@@ -23,12 +23,12 @@ func benchmarkMessages() *pubsubpb.PublishRequest {
 }
 
 // serverFor starts the server of a benchmark: a process of its own, as it is used.
-func serverFor(b *testing.B, dir string) string {
+func serverFor(b *testing.B, dir string) (addr string, kill func()) {
 	b.Helper()
-	addr, _ := process(b, dir, segmentEnv+"=usual")
+	addr, kill = process(b, dir, segmentEnv+"=usual")
 	conn := pubsubtest.Dial(b, addr)
 	pubsubtest.Create(b, conn, topic, subscription, nil)
-	return addr
+	return addr, kill
 }
 
 // fill publishes n thousand messages by several calls at a time.
@@ -65,7 +65,7 @@ func perSecond(b *testing.B, messages int, d time.Duration) {
 func BenchmarkPublish(b *testing.B) {
 	for _, where := range []string{"memory", "disk"} {
 		b.Run(where, func(b *testing.B) {
-			addr := serverFor(b, dirFor(b, where))
+			addr, _ := serverFor(b, dirFor(b, where))
 			for b.Loop() {
 				start := time.Now()
 				fill(b, addr, 200)
@@ -88,14 +88,18 @@ func BenchmarkStreamingPull(b *testing.B) {
 	for _, where := range []string{"memory", "disk"} {
 		for _, streams := range []int{1, 2} {
 			b.Run(fmt.Sprintf("%s/streams=%d", where, streams), func(b *testing.B) {
-				addr := serverFor(b, dirFor(b, where))
 				for b.Loop() {
 					b.StopTimer()
+					// A new server each time: the old one may still give messages to the streams that just ended.
+					addr, kill := serverFor(b, dirFor(b, where))
 					fill(b, addr, n/1000)
 					b.StartTimer()
 					start := time.Now()
 					drain(b, addr, streams, n)
 					perSecond(b, n, time.Since(start))
+					b.StopTimer()
+					kill()
+					b.StartTimer()
 				}
 			})
 		}

@@ -356,3 +356,42 @@ func TestOptions(t *testing.T) {
 		t.Errorf("close again: %v", err)
 	}
 }
+
+// TestUndeliveredMessagesComeBack ends a stream whose client does not read: what never left the server is not held back
+// until the leases end, which would be in 10 minutes.
+func TestUndeliveredMessagesComeBack(t *testing.T) {
+	s := pubsubtest.Start(t, pubsubserver.Options{})
+	conn := pubsubtest.Dial(t, s.Addr())
+	pubsubtest.Create(t, conn, topic, subscription, nil)
+	sub := pubsubpb.NewSubscriberClient(conn)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	stream, err := sub.StreamingPull(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stream.Send(&pubsubpb.StreamingPullRequest{Subscription: subscription, StreamAckDeadlineSeconds: 600}); err != nil {
+		t.Fatal(err)
+	}
+	texts := make([]string, 2000) // two responses: the second does not fit into the window of the connection
+	for i := range texts {
+		texts[i] = strings.Repeat("x", 900)
+	}
+	publish(t, s, texts...)
+	wait := func(what string, done func(pubsubserver.SubscriptionStats) bool) {
+		t.Helper()
+		for range 2000 {
+			if done(s.Stats().Subscriptions[subscription]) {
+				return
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		t.Fatalf("%s: not so after a long time: %+v", what, s.Stats().Subscriptions[subscription])
+	}
+	wait("all are leased", func(c pubsubserver.SubscriptionStats) bool { return c.Outstanding == 2000 })
+	cancel()
+	wait("some are back", func(c pubsubserver.SubscriptionStats) bool { return c.Outstanding < 2000 && c.Streams == 0 })
+	if got := s.Stats().Subscriptions[subscription].Backlog; got != 2000 {
+		t.Errorf("the backlog is %d, want 2000", got)
+	}
+}

@@ -83,6 +83,7 @@ func (p *puller) send(ctx context.Context) error {
 		}
 		withAttempts, ordered := p.sub.settings()
 		if err := p.stream.SendMsg(encodeReceived(p.sub.id, list, withAttempts, properties(ordered))); err != nil {
+			p.sub.giveBack(list)
 			return err
 		}
 		clear(list) // it must not keep messages alive until the next delivery

@@ -210,6 +210,17 @@ func (sub *subscription) modify(ids []string, d func(i int) time.Duration) error
 	return nil
 }
 
+// giveBack ends the leases of deliveries that did not leave the server.
+func (sub *subscription) giveBack(list []delivery) {
+	sub.mu.Lock()
+	defer sub.mu.Unlock()
+	now := time.Now()
+	for _, d := range list {
+		sub.queue.modify(now, d.seq, d.attempt, 0)
+	}
+	sub.rouse()
+}
+
 // delivery is what an ack id of this subscription names.
 func (sub *subscription) delivery(id string) (seq uint64, attempt uint32, err error) {
 	owner, seq, attempt, err := parseAckID(id)
