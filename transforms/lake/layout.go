@@ -120,7 +120,7 @@ func parseFileName(name string) (shard, shards, seq int, ok bool) {
 	if n, err := fmt.Sscanf(name, "part-%d-of-%d-%d.parquet", &shard, &shards, &seq); err != nil || n != 3 {
 		return 0, 0, 0, false
 	}
-	return shard, shards, seq, name == fileName(shard, shards, seq)
+	return shard, shards, seq, shard >= 0 && seq >= 0 && name == fileName(shard, shards, seq)
 }
 
 // successName marks a partition that is complete: the watermark passed its end and the grace period.
