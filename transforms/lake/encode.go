@@ -3,6 +3,7 @@ package lake
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -212,8 +213,8 @@ type encoded struct {
 func (e *encoder[R]) file(all []encoded, meta map[string]string) ([]byte, error) {
 	e.out.Reset()
 	e.writer.Reset(&e.out)
-	for key, value := range meta {
-		e.writer.SetKeyValueMetadata(key, value)
+	for _, key := range slices.Sorted(maps.Keys(meta)) { // in one order: the same rows make the same bytes
+		e.writer.SetKeyValueMetadata(key, meta[key])
 	}
 	columns := e.writer.ColumnWriters()
 	for start := 0; start < len(all); start += batch {
