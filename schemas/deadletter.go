@@ -28,10 +28,11 @@ const (
 
 // DeadLetters is the table of dead letters. It is partitioned by received_time.
 var DeadLetters = &Table[DeadLetter]{
-	Name:    "dead_letters",
-	Version: 1,
-	Slot:    func(r *DeadLetter) (string, int64) { return r.DeadLetterID, r.ReceivedTime.V },
-	SortBy:  func(r *DeadLetter) string { return r.Source },
+	Name:       "dead_letters",
+	Version:    1,
+	Slot:       func(r *DeadLetter) (string, int64) { return r.DeadLetterID, r.ReceivedTime.V },
+	SortBy:     func(r *DeadLetter) string { return r.Source },
+	KeyColumns: 13,
 	Columns: []Column[DeadLetter]{
 		{Name: "dead_letter_id", Kind: String, Required: true, Doc: "Made from source, place in it (offset or message id) and payload: the same input is the same dead letter.", Str: func(r *DeadLetter) *string { return &r.DeadLetterID }},
 		{Name: "received_time", Kind: Micros, Required: true, Doc: "When the queue took the message, or the modification time of the file.", Int: func(r *DeadLetter) *Int { return &r.ReceivedTime }},

@@ -114,9 +114,10 @@ var EventTypes = map[string]EventType{
 
 // Interactions is the table of interactions.
 var Interactions = &Table[Interaction]{
-	Name:    "interactions",
-	Version: 1,
-	Slot:    func(r *Interaction) (string, int64) { return r.EventID, r.EventTime.V },
+	Name:       "interactions",
+	Version:    1,
+	Slot:       func(r *Interaction) (string, int64) { return r.EventID, r.EventTime.V },
+	KeyColumns: 4,
 	SortBy: func(r *Interaction) string {
 		if r.UserID != "" {
 			return r.UserID

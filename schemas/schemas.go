@@ -90,6 +90,8 @@ type Table[R any] struct {
 	Slot func(*R) (id string, eventMicros int64)
 	// SortBy returns the first of the keys that rows are sorted by in a file; the second is event time.
 	SortBy func(*R) string
+	// KeyColumns is how many of the first columns Slot and SortBy look at.
+	KeyColumns int
 }
 
 // Column returns the column or the input with that path.

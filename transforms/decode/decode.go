@@ -78,6 +78,7 @@ type plan[R any] struct {
 // node is a place in a record: an object with fields, an array with an element, or a value with targets.
 type node[R any] struct {
 	name     string
+	path     string // of an object, without the numbers of elements
 	children []*node[R]
 	index    map[string]int // used where there are many children
 	elem     *node[R]
@@ -99,11 +100,13 @@ func (n *node[R]) child(name string) *node[R] {
 	return c
 }
 
-// find returns the index of the child of that name. It tries guess first, since producers write their keys
-// in the same order each time.
+// find returns the index of the child of that name. It tries guess and the next ones first, since producers write
+// their keys in the same order each time, and leave some out.
 func (n *node[R]) find(name []byte, guess int) int {
-	if guess < len(n.children) && n.children[guess].name == string(name) {
-		return guess
+	for i := guess; i < len(n.children) && i < guess+6; i++ {
+		if n.children[i].name == string(name) {
+			return i
+		}
 	}
 	if n.index != nil {
 		if i, ok := n.index[string(name)]; ok {
@@ -282,6 +285,7 @@ func (n *node[R]) finish(exploding bool, element *node[R]) error {
 	}
 	if n.elem != nil {
 		n.explode = exploding && n.elem == element
+		n.elem.path = n.path + "[]"
 		if n.items == nil && !n.explode && len(n.elem.children) > 0 && len(n.elem.targets) == 0 && hasTargets(n.elem) {
 			return fmt.Errorf("array %q: its elements fill neither items nor events of their own: map them to items[], or name it in explode", n.name)
 		}
@@ -290,6 +294,7 @@ func (n *node[R]) finish(exploding bool, element *node[R]) error {
 		}
 	}
 	for _, c := range n.children {
+		c.path = join(n.path, c.name)
 		if err := c.finish(exploding, element); err != nil {
 			return err
 		}

@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/bits"
-	"strconv"
 	"unicode/utf8"
 	"unsafe"
 
@@ -25,7 +24,6 @@ type jsonDecoder[R any] struct {
 	rows    [2]R // the record's own row, and the one of an exploded element
 	item    *schemas.Item
 	id      identity
-	path    []step
 	err     *schemas.FieldError
 	arena   []byte   // unescaped strings of this record
 	keys    [][]byte // unknown keys of the objects that are open
@@ -33,12 +31,6 @@ type jsonDecoder[R any] struct {
 	extra   int      // bytes kept in extra
 	address bool     // the value just skipped holds an IP address
 	dropped int64
-}
-
-// step is a part of the path to the value being read.
-type step struct {
-	name  string
-	index int // of an array's element, if name is empty
 }
 
 type span struct{ start, end int }
@@ -52,7 +44,7 @@ func (d *jsonDecoder[R]) Decode(rec *source.Record, out func(*R, *schemas.FieldE
 	}
 	p := d.plan
 	d.b, d.i, d.err, d.arena, d.extra = rec.Data, 0, nil, d.arena[:0], 0
-	d.path, d.keys, d.spans, d.item = d.path[:0], d.keys[:0], d.spans[:0], nil
+	d.keys, d.spans, d.item = d.keys[:0], d.spans[:0], nil
 	d.id.begin(p.idParts)
 	d.row = &d.rows[0]
 	if err := p.begin(d.row); err != nil {
@@ -102,7 +94,6 @@ func (d *jsonDecoder[R]) explode(rec *source.Record, out func(*R, *schemas.Field
 		d.rows[1] = d.rows[0]
 		d.row = &d.rows[1]
 		d.err, d.extra, d.keys, d.item = nil, extra, d.keys[:0], nil
-		d.path = append(d.path[:0], step{name: d.plan.mapping.Explode}, step{index: n})
 		copy(d.id.parts, parts)
 		d.id.element = n
 		whole := d.b
@@ -110,6 +101,7 @@ func (d *jsonDecoder[R]) explode(rec *source.Record, out func(*R, *schemas.Field
 		ok := d.value(d.plan.element, 1)
 		d.b = whole
 		if !ok {
+			d.within(fmt.Sprintf("%s[%d]", d.plan.mapping.Explode, n))
 			out(nil, d.err)
 			continue
 		}
@@ -126,12 +118,26 @@ func (d *jsonDecoder[R]) end() bool {
 	return true
 }
 
-// fail notes what is wrong with the value at the current path.
+// fail notes what is wrong with the value being read. Its path is put together on the way out, by within.
 func (d *jsonDecoder[R]) fail(code schemas.Code, message string) bool {
 	if d.err == nil {
-		d.err = &schemas.FieldError{Path: d.where(), Code: code, Message: message}
+		d.err = &schemas.FieldError{Code: code, Message: message}
 	}
 	return false
+}
+
+// within says that what failed is within a field, or within an element such as "[2]". It returns false.
+func (d *jsonDecoder[R]) within(outer string) bool {
+	d.err.Path = join(outer, d.err.Path)
+	return false
+}
+
+// join appends to a path.
+func join(outer, inner string) string {
+	if outer == "" || inner == "" || inner[0] == '[' {
+		return outer + inner
+	}
+	return outer + "." + inner
 }
 
 func (d *jsonDecoder[R]) syntax(want string) bool {
@@ -139,21 +145,6 @@ func (d *jsonDecoder[R]) syntax(want string) bool {
 		return d.fail(schemas.CodeSyntax, "the record ends where "+want+" is wanted")
 	}
 	return d.fail(schemas.CodeSyntax, fmt.Sprintf("%q at byte %d where %s is wanted", d.b[d.i], d.i, want))
-}
-
-func (d *jsonDecoder[R]) where() string {
-	var b []byte
-	for _, s := range d.path {
-		switch {
-		case s.name == "":
-			b = append(strconv.AppendInt(append(b, '['), int64(s.index), 10), ']')
-		case len(b) > 0:
-			b = append(append(b, '.'), s.name...)
-		default:
-			b = append(b, s.name...)
-		}
-	}
-	return string(b)
 }
 
 func (d *jsonDecoder[R]) space() {
@@ -198,16 +189,15 @@ func (d *jsonDecoder[R]) object(n *node[R], depth int) bool {
 		if child >= 0 {
 			guess = child + 1
 			c := n.children[child]
-			d.path = append(d.path, step{name: c.name})
 			if seen&(1<<child) != 0 {
-				return d.fail(schemas.CodeDuplicateKey, "the key comes twice")
+				d.fail(schemas.CodeDuplicateKey, "the key comes twice")
+				return d.within(c.name)
 			}
 			seen |= 1 << child
 			if !d.colon() || !d.value(c, depth+1) {
-				return false
+				return d.within(c.name)
 			}
-			d.path = d.path[:len(d.path)-1]
-		} else if !d.unknown(name, mark, depth) {
+		} else if !d.unknown(n, name, mark, depth) {
 			return false
 		}
 		if d.next(',') {
@@ -233,8 +223,8 @@ func (d *jsonDecoder[R]) colon() bool {
 func (d *jsonDecoder[R]) once(name []byte, mark int) bool {
 	for _, k := range d.keys[mark:] {
 		if bytes.Equal(k, name) {
-			d.path = append(d.path, step{name: alias(name)})
-			return d.fail(schemas.CodeDuplicateKey, "the key comes twice")
+			d.fail(schemas.CodeDuplicateKey, "the key comes twice")
+			return d.within(string(name))
 		}
 	}
 	if len(d.keys)-mark >= 4096 {
@@ -245,21 +235,15 @@ func (d *jsonDecoder[R]) once(name []byte, mark int) bool {
 }
 
 // unknown keeps a field that the mapping does not know as JSON text in extra.
-func (d *jsonDecoder[R]) unknown(name []byte, mark, depth int) bool {
+func (d *jsonDecoder[R]) unknown(n *node[R], name []byte, mark, depth int) bool {
 	if !d.once(name, mark) || !d.colon() {
 		return false
 	}
 	start := d.i
 	d.address = false
-	d.path = append(d.path, step{name: alias(name)})
 	if !d.skip(depth + 1) {
-		return false
+		return d.within(string(name))
 	}
-	path := alias(name)
-	if len(d.path) > 1 {
-		path = d.where()
-	}
-	d.path = d.path[:len(d.path)-1]
 	if d.plan.table.Extra == nil {
 		return true
 	}
@@ -267,6 +251,7 @@ func (d *jsonDecoder[R]) unknown(name []byte, mark, depth int) bool {
 	if d.address {
 		value = removeAddresses(value)
 	}
+	path := join(n.path, alias(name))
 	list := d.plan.table.Extra(d.row)
 	if len(*list) >= MaxExtra || d.extra+len(path)+len(value) > MaxExtraBytes {
 		d.dropped++
@@ -415,9 +400,7 @@ func (d *jsonDecoder[R]) array(n *node[R], depth int) bool {
 	}
 	for index := 0; ; index++ {
 		d.space()
-		d.path = append(d.path, step{index: index})
 		if index == maxList && !n.explode {
-			d.path = d.path[:len(d.path)-1]
 			return d.fail(schemas.CodeTooLarge, fmt.Sprintf("more than %d elements", maxList))
 		}
 		var ok bool
@@ -432,9 +415,8 @@ func (d *jsonDecoder[R]) array(n *node[R], depth int) bool {
 			ok = d.listElement(n)
 		}
 		if !ok {
-			return false
+			return d.within(fmt.Sprintf("[%d]", index))
 		}
-		d.path = d.path[:len(d.path)-1]
 		if d.next(',') {
 			continue
 		}
@@ -658,11 +640,9 @@ func (d *jsonDecoder[R]) skipObject(depth int) bool {
 		if !ok || !d.once(name, mark) || !d.colon() {
 			return false
 		}
-		d.path = append(d.path, step{name: alias(name)})
 		if !d.skip(depth + 1) {
-			return false
+			return d.within(string(name))
 		}
-		d.path = d.path[:len(d.path)-1]
 		if d.next(',') {
 			continue
 		}

@@ -1,8 +1,10 @@
 package lake
 
 import (
+	"bytes"
 	"cmp"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -281,6 +283,33 @@ func eachValue(pages parquet.Pages, values []parquet.Value, each func(string)) e
 	}
 }
 
+// sortKey is a row with what it is sorted by.
+type sortKey struct {
+	prefix uint64 // first bytes of user, so that most comparisons are of one number
+	time   int64
+	user   string
+	row    encoded
+}
+
+func newSortKey(user string, micros int64, row encoded) sortKey {
+	var first [8]byte
+	copy(first[:], user)
+	return sortKey{prefix: binary.BigEndian.Uint64(first[:]), time: micros, user: user, row: row}
+}
+
+func (a sortKey) compare(b sortKey) int {
+	if c := cmp.Compare(a.prefix, b.prefix); c != 0 {
+		return c
+	}
+	if c := strings.Compare(a.user, b.user); c != 0 {
+		return c
+	}
+	if c := cmp.Compare(a.time, b.time); c != 0 {
+		return c
+	}
+	return bytes.Compare(a.row.body, b.row.body)
+}
+
 // typedTable is the table codec of rows R.
 type typedTable[R any] struct {
 	table    *schemas.Table[R]
@@ -316,24 +345,17 @@ func (t *typedTable[R]) scan(chunk []byte, each func(id string, row encoded)) er
 // file sorts rows by (user, event time, id): neighbours that are alike compress well, and a reader of one user finds
 // their rows together.
 func (t *typedTable[R]) file(all []encoded, runID, writerID string) ([]byte, func(), error) {
-	type key struct {
-		user string
-		time int64
-		row  encoded
-	}
-	keys := make([]key, len(all))
+	keys := make([]sortKey, len(all))
 	var row R
 	for i, e := range all {
 		t.reset(&row)
-		if err := t.codec.Decode(e.body, e.columns, &row); err != nil {
+		if err := t.codec.DecodeFirst(e.body, e.columns, t.table.KeyColumns, &row); err != nil {
 			return nil, nil, err
 		}
 		_, micros := t.table.Slot(&row)
-		keys[i] = key{t.table.SortBy(&row), micros, e}
+		keys[i] = newSortKey(t.table.SortBy(&row), micros, e)
 	}
-	slices.SortFunc(keys, func(a, b key) int {
-		return cmp.Or(strings.Compare(a.user, b.user), cmp.Compare(a.time, b.time), slices.Compare(a.row.body, b.row.body))
-	})
+	slices.SortFunc(keys, sortKey.compare)
 	hash := xxh3.New()
 	sorted := make([]encoded, len(all))
 	for i := range keys {

@@ -38,6 +38,7 @@ type leaf[R any] struct {
 	item   *schemas.Column[schemas.Item] // of the elements of an Items column
 	key    bool                          // the keys of a Map column, not its values
 	number int                           // of the column in the file
+	place  int                           // of the column in the row
 	def    int                           // definition level of a value that is there
 	null   parquet.Value
 	nulls  []parquet.Value // a batch of them
@@ -52,8 +53,10 @@ type encoder[R any] struct {
 	writer *parquet.Writer
 	leaves []*leaf[R]
 	rows   [batch]R
-	reset  func(*R)
-	out    bytes.Buffer
+	// present is a bitmap of the columns that any row of the batch has: most have values in no row of it.
+	present [32]byte
+	reset   func(*R)
+	out     bytes.Buffer
 }
 
 func newEncoder[R any](table *schemas.Table[R], reset func(*R)) (*encoder[R], error) {
@@ -79,11 +82,11 @@ func newEncoder[R any](table *schemas.Table[R], reset func(*R)) (*encoder[R], er
 }
 
 func newLeaf[R any](table *schemas.Table[R], path []string, number int) (*leaf[R], error) {
-	for _, c := range table.Columns {
+	for place, c := range table.Columns {
 		if c.Name != strings.Join(path[:min(len(path), strings.Count(c.Name, ".")+1)], ".") {
 			continue
 		}
-		l := &leaf[R]{column: c, number: number, def: 1}
+		l := &leaf[R]{column: c, number: number, place: place, def: 1}
 		if c.Required {
 			l.def = 0
 		}
@@ -219,14 +222,20 @@ func (e *encoder[R]) file(all []encoded, meta map[string]string) ([]byte, error)
 	columns := e.writer.ColumnWriters()
 	for start := 0; start < len(all); start += batch {
 		part := all[start:min(start+batch, len(all))]
+		clear(e.present[:])
 		for i, row := range part {
+			e.codec.Present(row.body, row.columns, e.present[:])
 			e.reset(&e.rows[i])
 			if err := e.codec.Decode(row.body, row.columns, &e.rows[i]); err != nil {
 				return nil, err
 			}
 		}
 		for _, l := range e.leaves {
-			if _, err := columns[l.number].WriteRowValues(l.of(e.rows[:len(part)])); err != nil {
+			values := l.nulls[:len(part)]
+			if e.present[l.place/8]&(1<<(l.place%8)) != 0 {
+				values = l.of(e.rows[:len(part)])
+			}
+			if _, err := columns[l.number].WriteRowValues(values); err != nil {
 				return nil, fmt.Errorf("column %q: %w", l.column.Name, err)
 			}
 		}
@@ -237,16 +246,15 @@ func (e *encoder[R]) file(all []encoded, meta map[string]string) ([]byte, error)
 	return e.out.Bytes(), nil
 }
 
-// of returns the values of the leaf in some rows.
+// of returns the values of the leaf in some rows, of which one at least has any.
 func (l *leaf[R]) of(part []R) []parquet.Value {
 	v := l.values[:0]
-	some := false
 	c := &l.column
 	switch c.Kind {
 	case schemas.String, schemas.Bytes:
 		for i := range part {
 			if s := *c.Str(&part[i]); s != "" || c.Required {
-				v, some = append(v, text(s).Level(0, l.def, l.number)), true
+				v = append(v, text(s).Level(0, l.def, l.number))
 			} else {
 				v = append(v, l.null)
 			}
@@ -254,7 +262,7 @@ func (l *leaf[R]) of(part []R) []parquet.Value {
 	case schemas.Int64, schemas.Micros:
 		for i := range part {
 			if o := c.Int(&part[i]); o.Set || c.Required {
-				v, some = append(v, parquet.Int64Value(o.V).Level(0, l.def, l.number)), true
+				v = append(v, parquet.Int64Value(o.V).Level(0, l.def, l.number))
 			} else {
 				v = append(v, l.null)
 			}
@@ -262,7 +270,7 @@ func (l *leaf[R]) of(part []R) []parquet.Value {
 	case schemas.Float64:
 		for i := range part {
 			if o := c.Float(&part[i]); o.Set || c.Required {
-				v, some = append(v, parquet.DoubleValue(o.V).Level(0, l.def, l.number)), true
+				v = append(v, parquet.DoubleValue(o.V).Level(0, l.def, l.number))
 			} else {
 				v = append(v, l.null)
 			}
@@ -270,18 +278,18 @@ func (l *leaf[R]) of(part []R) []parquet.Value {
 	case schemas.Boolean:
 		for i := range part {
 			if o := c.Bool(&part[i]); o.Set || c.Required {
-				v, some = append(v, parquet.BooleanValue(o.V).Level(0, l.def, l.number)), true
+				v = append(v, parquet.BooleanValue(o.V).Level(0, l.def, l.number))
 			} else {
 				v = append(v, l.null)
 			}
 		}
 	case schemas.Strings:
 		for i := range part {
-			v = repeat(l, v, &some, *c.List(&part[i]), func(s *string) parquet.Value { return text(*s) })
+			v = repeat(l, v, *c.List(&part[i]), func(s *string) parquet.Value { return text(*s) })
 		}
 	case schemas.Map:
 		for i := range part {
-			v = repeat(l, v, &some, *c.Map(&part[i]), func(p *schemas.Pair) parquet.Value {
+			v = repeat(l, v, *c.Map(&part[i]), func(p *schemas.Pair) parquet.Value {
 				if l.key {
 					return text(p.Key)
 				}
@@ -290,22 +298,18 @@ func (l *leaf[R]) of(part []R) []parquet.Value {
 		}
 	case schemas.Items:
 		for i := range part {
-			v = repeat(l, v, &some, *c.Items(&part[i]), l.ofItem)
+			v = repeat(l, v, *c.Items(&part[i]), l.ofItem)
 		}
 	}
 	l.values = v
-	if !some {
-		return l.nulls[:len(part)]
-	}
 	return v
 }
 
 // repeat appends the values of a list: the first begins the row (repetition level 0), the others go on with it.
-func repeat[R, E any](l *leaf[R], v []parquet.Value, some *bool, list []E, value func(*E) parquet.Value) []parquet.Value {
+func repeat[R, E any](l *leaf[R], v []parquet.Value, list []E, value func(*E) parquet.Value) []parquet.Value {
 	if len(list) == 0 {
 		return append(v, l.null)
 	}
-	*some = true
 	for i := range list {
 		def := l.def
 		x := value(&list[i])

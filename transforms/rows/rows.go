@@ -186,7 +186,28 @@ func (c *Codec[R]) Decode(body []byte, columns int, row *R) error {
 	return nil
 }
 
+// DecodeFirst is Decode of the first n columns only.
+func (c *Codec[R]) DecodeFirst(body []byte, columns, n int, row *R) error {
+	d := decoder{b: body}
+	c.decodeFirst(&d, columns, n, row)
+	if d.bad {
+		return fmt.Errorf("%w: row of %d bytes", ErrDamaged, len(body))
+	}
+	return nil
+}
+
+// Present adds the columns of a row that are present to a bitmap of all columns.
+func (c *Codec[R]) Present(body []byte, columns int, bitmap []byte) {
+	for i := range min((columns+7)/8, len(body), len(bitmap)) {
+		bitmap[i] |= body[i]
+	}
+}
+
 func (c *Codec[R]) decode(d *decoder, columns int, row *R) {
+	c.decodeFirst(d, columns, columns, row)
+}
+
+func (c *Codec[R]) decodeFirst(d *decoder, columns, n int, row *R) {
 	bits := d.take((columns + 7) / 8)
 	if d.bad {
 		return
@@ -195,7 +216,7 @@ func (c *Codec[R]) decode(d *decoder, columns int, row *R) {
 		d.bad = true // made by a newer version
 		return
 	}
-	for i := range columns {
+	for i := range min(columns, n) {
 		if bits[i>>3]&(1<<(i&7)) == 0 {
 			continue
 		}
