@@ -27,11 +27,15 @@ import (
 	"backbone/transforms/run"
 )
 
+// A packet is: kind, uint32 checksum of the rest and the kind, and then the compressed chunk, or a claim: uint64 offset,
+// uint32 size and uint32 checksum of the chunk, path of the file. Integers are little-endian.
 const (
 	inline  = 0
 	claim   = 1
-	rotate  = 64 << 20 // bytes of a spill file before the next is begun
-	minimum = 256      // bytes: smaller chunks are cheaper inline
+	sealed  = 1 + 4       // bytes before the compressed chunk or the claim
+	claimed = sealed + 16 // bytes before the path of a claim
+	rotate  = 64 << 20    // bytes of a spill file before the next is begun
+	minimum = 256         // bytes: smaller chunks are cheaper inline
 )
 
 // ErrGone says that the bytes a packet refers to were removed: their rows were committed, or their messages were
@@ -54,8 +58,8 @@ type file struct {
 	*os.File
 	path    string
 	size    int64
-	pending int  // packets not yet released
-	full    bool // nothing more is appended
+	pending map[int64]bool // offsets of the packets not yet released: a bundle that is tried again releases twice
+	full    bool           // nothing more is appended
 }
 
 // Open returns the spill of a run in this process. It makes a folder of its own within dir; an empty dir means that
@@ -77,9 +81,14 @@ func newSpill(dir string) (*Spill, error) {
 	if err != nil {
 		return nil, fmt.Errorf("spill folder: %w", err)
 	}
-	lock, err := os.OpenFile(filepath.Join(own, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	// The lock gets its name when it is taken: another process that sweeps must not see it before.
+	unnamed := filepath.Join(own, "lock.new")
+	lock, err := os.OpenFile(unnamed, os.O_CREATE|os.O_RDWR, 0o600)
 	if err == nil {
 		err = unix.Flock(int(lock.Fd()), unix.LOCK_EX)
+	}
+	if err == nil {
+		err = os.Rename(unnamed, filepath.Join(own, "lock"))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("lock of spill folder %q: %w", own, err)
@@ -134,7 +143,9 @@ func (s *Spill) NewBin() *Bin { return &Bin{spill: s} }
 // Put stores a chunk and returns the packet to send through the shuffle.
 func (b *Bin) Put(chunk []byte) ([]byte, error) {
 	if b.spill.dir == "" || len(chunk) < minimum {
-		return append([]byte{inline}, s2.Encode(nil, chunk)...), nil
+		packet := make([]byte, sealed+s2.MaxEncodedLen(len(chunk)))
+		n := len(s2.Encode(packet[sealed:], chunk))
+		return seal(packet[:sealed+n], inline), nil
 	}
 	if b.file == nil {
 		f, err := b.spill.create()
@@ -147,14 +158,13 @@ func (b *Bin) Put(chunk []byte) ([]byte, error) {
 	if _, err := f.WriteAt(chunk, f.size); err != nil {
 		return nil, fmt.Errorf("spill %d bytes (set another --spill_dir if the disk is full): %w", len(chunk), err)
 	}
-	packet := make([]byte, 0, 17+len(f.path))
-	packet = append(packet, claim)
+	packet := make([]byte, sealed, claimed+len(f.path))
 	packet = binary.LittleEndian.AppendUint64(packet, uint64(f.size))
 	packet = binary.LittleEndian.AppendUint32(packet, uint32(len(chunk)))
 	packet = binary.LittleEndian.AppendUint32(packet, crc32.Checksum(chunk, castagnoli))
-	packet = append(packet, f.path...)
+	packet = seal(append(packet, f.path...), claim)
 	b.spill.mu.Lock()
-	f.pending++
+	f.pending[f.size] = true
 	b.spill.mu.Unlock()
 	f.size += int64(len(chunk))
 	b.Spilled += int64(len(chunk))
@@ -162,6 +172,17 @@ func (b *Bin) Put(chunk []byte) ([]byte, error) {
 		return packet, b.Close()
 	}
 	return packet, nil
+}
+
+// seal writes the kind and the checksum of a packet.
+func seal(packet []byte, kind byte) []byte {
+	packet[0] = kind
+	binary.LittleEndian.PutUint32(packet[1:], checksum(packet))
+	return packet
+}
+
+func checksum(packet []byte) uint32 {
+	return crc32.Update(crc32.Checksum(packet[:1], castagnoli), castagnoli, packet[sealed:])
 }
 
 // Close says that nothing more is put into the bin's file. The bin can be used on.
@@ -186,13 +207,13 @@ func (s *Spill) create() (*file, error) {
 	if err != nil {
 		return nil, fmt.Errorf("spill file: %w", err)
 	}
-	s.files[path] = &file{File: f, path: path}
+	s.files[path] = &file{File: f, path: path, pending: map[int64]bool{}}
 	return s.files[path], nil
 }
 
 // drop removes a file that nobody needs any more.
 func (s *Spill) drop(f *file) error {
-	if !f.full || f.pending > 0 {
+	if !f.full || len(f.pending) > 0 {
 		return nil
 	}
 	delete(s.files, f.path)
@@ -201,23 +222,26 @@ func (s *Spill) drop(f *file) error {
 
 // Get returns the chunk of a packet. It reads into buf where that is large enough.
 func (s *Spill) Get(packet, buf []byte) ([]byte, error) {
-	if len(packet) == 0 {
-		return nil, errors.New("packet is empty")
+	if len(packet) < sealed {
+		return nil, fmt.Errorf("packet of %d bytes is cut short", len(packet))
+	}
+	if checksum(packet) != binary.LittleEndian.Uint32(packet[1:]) {
+		return nil, fmt.Errorf("packet of %d bytes: the checksum is wrong", len(packet))
 	}
 	if packet[0] == inline {
-		chunk, err := s2.Decode(buf[:cap(buf)], packet[1:])
+		chunk, err := s2.Decode(buf[:cap(buf)], packet[sealed:])
 		if err != nil {
 			return nil, fmt.Errorf("inline packet of %d bytes: %w", len(packet), err)
 		}
 		return chunk, nil
 	}
-	if packet[0] != claim || len(packet) < 18 {
+	if packet[0] != claim || len(packet) <= claimed {
 		return nil, fmt.Errorf("packet of kind %d with %d bytes is not one of this version", packet[0], len(packet))
 	}
-	offset := int64(binary.LittleEndian.Uint64(packet[1:]))
-	size := int(binary.LittleEndian.Uint32(packet[9:]))
-	sum := binary.LittleEndian.Uint32(packet[13:])
-	path := string(packet[17:])
+	offset := offsetOf(packet)
+	size := int(binary.LittleEndian.Uint32(packet[sealed+8:]))
+	sum := binary.LittleEndian.Uint32(packet[sealed+12:])
+	path := string(packet[claimed:])
 
 	s.mu.Lock()
 	f := s.files[path]
@@ -249,17 +273,19 @@ func (s *Spill) Get(packet, buf []byte) ([]byte, error) {
 	return buf, nil
 }
 
-// Release says that the rows of a packet are committed.
+func offsetOf(packet []byte) int64 { return int64(binary.LittleEndian.Uint64(packet[sealed:])) }
+
+// Release says that the rows of a packet are committed. To release it again does nothing.
 func (s *Spill) Release(packet []byte) error {
-	if len(packet) < 18 || packet[0] != claim {
+	if len(packet) <= claimed || packet[0] != claim {
 		return nil
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	f := s.files[string(packet[17:])]
+	f := s.files[string(packet[claimed:])]
 	if f == nil {
 		return nil // spilled by another process, which removes it when it ends
 	}
-	f.pending--
+	delete(f.pending, offsetOf(packet))
 	return s.drop(f)
 }
