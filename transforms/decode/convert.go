@@ -205,7 +205,7 @@ func parseInt(s string) (int64, schemas.Code) {
 	if f != math.Trunc(f) {
 		return 0, schemas.CodeWrongType
 	}
-	if math.Abs(f) > 1<<53 {
+	if math.Abs(f) >= 1<<53 { // which several texts are rounded to
 		return 0, schemas.CodeOutOfRange
 	}
 	return int64(f), ""
