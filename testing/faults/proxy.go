@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -24,6 +25,14 @@ type Proxy struct {
 	queue  []action
 	always action // when the queue is empty; nil passes
 	writes int
+	random *random // nil: nothing fails at random
+	failed int
+}
+
+// random is what fails without being asked for by name.
+type random struct {
+	rand  *rand.Rand
+	share float64
 }
 
 // action handles a write; pass forwards it.
@@ -84,6 +93,9 @@ func newProxy(t testing.TB, target string) *Proxy {
 }
 
 func (p *Proxy) next(r *http.Request) action {
+	if act := p.nextRandom(); act != nil {
+		return act
+	}
 	switch r.Method {
 	case http.MethodGet, http.MethodHead, http.MethodDelete:
 		return nil
@@ -118,36 +130,63 @@ func (p *Proxy) Writes() int {
 	return p.writes
 }
 
-// Heal forgets all that was queued.
+// Heal forgets all that was queued, and FailAtRandom.
 func (p *Proxy) Heal() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.queue, p.always = nil, nil
+	p.queue, p.always, p.random = nil, nil, nil
+}
+
+// FailAtRandom makes a share of all requests, reads too, go wrong: the answer is 429 or 503, or the connection is
+// cut in the middle of the body or after the server has acted.
+func (p *Proxy) FailAtRandom(r *rand.Rand, share float64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.random = &random{r, share}
+}
+
+// Failed returns how many requests went wrong at random.
+func (p *Proxy) Failed() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.failed
+}
+
+func (p *Proxy) nextRandom() action {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.random == nil || p.random.rand.Float64() >= p.random.share {
+		return nil
+	}
+	p.failed++
+	return []action{answer(http.StatusTooManyRequests), answer(http.StatusServiceUnavailable), cutBody, dropReply}[p.random.rand.IntN(4)]
 }
 
 // Answer answers n writes (for ever if negative) with an HTTP status; the server does not see them.
-func (p *Proxy) Answer(n, status int) {
-	p.add(n, func(w http.ResponseWriter, r *http.Request, _ http.Handler) {
-		_, _ = io.Copy(io.Discard, r.Body) // The client may not read an answer before it has written all.
-		writeError(w, r, status)
-	})
-}
+func (p *Proxy) Answer(n, status int) { p.add(n, answer(status)) }
 
 // DropReplies lets n writes (for ever if negative) reach the server, and cuts the connection instead of a reply.
-func (p *Proxy) DropReplies(n int) {
-	p.add(n, func(_ http.ResponseWriter, r *http.Request, pass http.Handler) {
-		pass.ServeHTTP(httptest.NewRecorder(), r)
-		panic(http.ErrAbortHandler)
-	})
-}
+func (p *Proxy) DropReplies(n int) { p.add(n, dropReply) }
 
 // CutBodies breaks n writes (for ever if negative) off after half of their body, towards both sides.
-func (p *Proxy) CutBodies(n int) {
-	p.add(n, func(_ http.ResponseWriter, r *http.Request, pass http.Handler) {
-		r.Body = &half{ReadCloser: r.Body, left: r.ContentLength / 2}
-		pass.ServeHTTP(httptest.NewRecorder(), r)
-		panic(http.ErrAbortHandler)
-	})
+func (p *Proxy) CutBodies(n int) { p.add(n, cutBody) }
+
+func answer(status int) action {
+	return func(w http.ResponseWriter, r *http.Request, _ http.Handler) {
+		_, _ = io.Copy(io.Discard, r.Body) // The client may not read an answer before it has written all.
+		writeError(w, r, status)
+	}
+}
+
+func dropReply(_ http.ResponseWriter, r *http.Request, pass http.Handler) {
+	pass.ServeHTTP(httptest.NewRecorder(), r)
+	panic(http.ErrAbortHandler)
+}
+
+func cutBody(_ http.ResponseWriter, r *http.Request, pass http.Handler) {
+	r.Body = &half{ReadCloser: r.Body, left: r.ContentLength / 2}
+	pass.ServeHTTP(httptest.NewRecorder(), r)
+	panic(http.ErrAbortHandler)
 }
 
 // Hold keeps the next write from the server until its client gives up, and closes arrived once it has come.
