@@ -45,6 +45,9 @@ func (d *csvDecoder[R]) decode(rec *source.Record) *schemas.FieldError {
 	}
 	d.id.begin(d.plan.idParts)
 	var item schemas.Item
+	if err := d.plan.preset(d.plan.ofItems, &d.row, &item); err != nil {
+		return err
+	}
 	var items func(*R) *[]schemas.Item
 	extra := 0
 	for i, text := range rec.Fields {
@@ -103,10 +106,7 @@ func (d *csvDecoder[R]) keep(name, text string, used int) int {
 		return used
 	}
 	list := d.plan.table.Extra(&d.row)
-	if isAddress(text) {
-		text = redacted
-	}
-	value := string(appendJSONString(nil, text))
+	value := string(appendJSONString(nil, schemas.RemoveAddress(text)))
 	if len(*list) == MaxExtra || used+len(name)+len(value) > MaxExtraBytes {
 		d.dropped++
 		return used

@@ -3,7 +3,6 @@ package decode
 import (
 	"encoding/binary"
 	"encoding/hex"
-	"net/netip"
 
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/zeebo/xxh3"
@@ -50,24 +49,6 @@ func (p *plan[R]) identify(row *R, id *identity, record []byte) {
 	if p.synth != nil {
 		*p.synth(row) = schemas.Some(true)
 	}
-}
-
-// redacted stands where an IP address was.
-const redacted = "(address removed)"
-
-// isAddress reports whether s is an IP address, which must not be stored.
-func isAddress(s string) bool {
-	if len(s) < 3 || len(s) > 45 {
-		return false
-	}
-	for i := range len(s) {
-		c := s[i]
-		if c-'0' > 9 && c|0x20-'a' > 5 && c != '.' && c != ':' {
-			return false
-		}
-	}
-	_, err := netip.ParseAddr(s)
-	return err == nil
 }
 
 func appendJSONString(dst []byte, s string) []byte {

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/bits"
+	"strings"
 	"unicode/utf8"
 	"unsafe"
 
@@ -23,6 +24,7 @@ type jsonDecoder[R any] struct {
 	row     *R
 	rows    [2]R // the record's own row, and the one of an exploded element
 	item    *schemas.Item
+	index   int // of item
 	id      identity
 	err     *schemas.FieldError
 	arena   []byte   // unescaped strings of this record
@@ -251,8 +253,21 @@ func (d *jsonDecoder[R]) unknown(n *node[R], name []byte, mark, depth int) bool 
 	if d.address {
 		value = removeAddresses(value)
 	}
+	if schemas.IsAddress(alias(name)) {
+		name = []byte(schemas.AddressRemoved)
+	}
 	path := join(n.path, alias(name))
+	if d.item != nil {
+		at := strings.LastIndex(n.path, "[]")
+		path = join(fmt.Sprintf("%s[%d]%s", n.path[:at], d.index, n.path[at+len("[]"):]), alias(name))
+	}
 	list := d.plan.table.Extra(d.row)
+	for i := range *list {
+		if (*list)[i].Key == path { // such as of a.b and of b within a: the keys of a map must differ
+			d.dropped++
+			return true
+		}
+	}
 	if len(*list) >= MaxExtra || d.extra+len(path)+len(value) > MaxExtraBytes {
 		d.dropped++
 		return true
@@ -276,7 +291,7 @@ func (d *jsonDecoder[R]) value(n *node[R], depth int) bool {
 		return ok && d.set(n, alias(s), '"')
 	case '{':
 		if n.elem != nil && !n.explode && n.items != nil && d.plan.mapping.Strict == false {
-			return d.element(n, depth) // a single one where a list is wanted
+			return d.element(n, 0, depth) // a single one where a list is wanted
 		}
 		if len(n.children) == 0 {
 			return d.wrong(n, "an object", depth)
@@ -343,6 +358,9 @@ func (d *jsonDecoder[R]) set(n *node[R], text string, token byte) bool {
 		if !t.takes(token) {
 			return d.fail(schemas.CodeWrongType, jsonType(token)+" where "+n.wants()+" is wanted")
 		}
+		if text == "" && token == '"' && t.kind == schemas.String && t.field.Default != "" {
+			continue // an empty text is an absent value
+		}
 		if text == "" && token == '"' && t.kind != schemas.String {
 			if t.convert {
 				continue // an empty text is an absent value
@@ -398,6 +416,9 @@ func (d *jsonDecoder[R]) array(n *node[R], depth int) bool {
 	if d.next(']') {
 		return true
 	}
+	if list {
+		n.targets[0].clearDefault(d.row)
+	}
 	for index := 0; ; index++ {
 		d.space()
 		if index == maxList && !n.explode {
@@ -410,7 +431,7 @@ func (d *jsonDecoder[R]) array(n *node[R], depth int) bool {
 			ok = d.skip(depth + 1)
 			d.spans = append(d.spans, span{start, d.i})
 		case n.items != nil:
-			ok = d.element(n, depth)
+			ok = d.element(n, index, depth)
 		default:
 			ok = d.listElement(n)
 		}
@@ -428,7 +449,7 @@ func (d *jsonDecoder[R]) array(n *node[R], depth int) bool {
 }
 
 // element reads one element of a list of items.
-func (d *jsonDecoder[R]) element(n *node[R], depth int) bool {
+func (d *jsonDecoder[R]) element(n *node[R], index, depth int) bool {
 	if d.i >= len(d.b) || d.b[d.i] != '{' {
 		if !d.skip(depth + 1) {
 			return false
@@ -438,7 +459,10 @@ func (d *jsonDecoder[R]) element(n *node[R], depth int) bool {
 	list := n.items(d.row)
 	*list = append(*list, schemas.Item{})
 	outer := d.item
-	d.item = &(*list)[len(*list)-1]
+	d.item, d.index = &(*list)[len(*list)-1], index
+	if d.err = d.plan.preset(d.plan.ofItems, d.row, d.item); d.err != nil {
+		return false
+	}
 	ok := d.object(n.elem, depth+1)
 	d.item = outer
 	return ok
@@ -587,7 +611,7 @@ func (d *jsonDecoder[R]) skip(depth int) bool {
 	case '"':
 		s, ok := d.str("a string")
 		if ok && !d.address {
-			d.address = isAddress(alias(s))
+			d.address = schemas.IsAddress(alias(s))
 		}
 		return ok
 	case '{':
@@ -643,6 +667,7 @@ func (d *jsonDecoder[R]) skipObject(depth int) bool {
 		if !d.skip(depth + 1) {
 			return d.within(string(name))
 		}
+		d.address = d.address || schemas.IsAddress(alias(name))
 		if d.next(',') {
 			continue
 		}
@@ -664,11 +689,11 @@ func removeAddresses(value []byte) []byte {
 		if err != nil {
 			break // the end: the value was checked before
 		}
-		if token.Kind() == '"' && isAddress(token.String()) {
-			token = jsontext.String(redacted)
+		if token.Kind() == '"' && schemas.IsAddress(token.String()) {
+			token = jsontext.String(schemas.AddressRemoved)
 		}
 		if enc.WriteToken(token) != nil {
-			return []byte(`"` + redacted + `"`)
+			return []byte(`"` + schemas.AddressRemoved + `"`)
 		}
 	}
 	return bytes.TrimSpace(out.Bytes())
