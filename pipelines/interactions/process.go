@@ -88,6 +88,9 @@ func (fn *processFn) Setup() (err error) {
 	for _, name := range []string{"read", "records", "bytes", "extra_dropped"} {
 		fn.counters[name] = fn.run.Counter("events", name)
 	}
+	for _, name := range []string{"located", "unknown", "private", "garbage", "failed"} {
+		fn.counters[name] = fn.run.Counter("context", name)
+	}
 	fn.deriver, err = run.Shared(fn.run, "contextjoin/"+fn.GeoDB, func() (*contextjoin.Deriver, error) {
 		return contextjoin.New(contextjoin.Options{GeoDB: fn.GeoDB})
 	})
@@ -134,6 +137,12 @@ func (fn *processFn) emit(ctx context.Context, emit func(beam.EventTime, string,
 	fn.counters["records"].Add(ctx, seen.records)
 	fn.counters["bytes"].Add(ctx, seen.bytes)
 	fn.counters["extra_dropped"].Add(ctx, seen.dropped)
+	places := fn.deriver.TakeStats()
+	fn.counters["located"].Add(ctx, places.Located)
+	fn.counters["unknown"].Add(ctx, places.Unknown)
+	fn.counters["private"].Add(ctx, places.Private)
+	fn.counters["garbage"].Add(ctx, places.Garbage)
+	fn.counters["failed"].Add(ctx, places.Failed)
 }
 
 // worker makes rows of batches, on one goroutine.
@@ -217,10 +226,16 @@ func (w *worker) handOver() {
 
 // record makes rows and dead letters of one record. Its token goes with them.
 func (w *worker) record(rec *source.Record, token string) error {
+	if limit := w.fn.Files.MaxRecordBytes; len(rec.Data) > limit { // a message: files are cut by their reader
+		cut := *rec
+		cut.Data, cut.Size = rec.Data[:limit], int64(len(rec.Data))
+		cut.Err = &schemas.FieldError{Code: schemas.CodeTooLarge, Message: fmt.Sprintf("the message is longer than %d bytes", limit)}
+		rec = &cut
+	}
 	w.rec, w.nth, w.touched = rec, 0, w.touched[:0]
 	w.decoder.Decode(rec, w.event)
 	w.seen.records++
-	w.seen.bytes += int64(len(rec.Data)) + 1
+	w.seen.bytes += max(rec.Size, int64(len(rec.Data))) + 1
 	if token != "" {
 		for _, pile := range w.touched {
 			pile.AddToken(token, len(w.touched))
@@ -294,6 +309,7 @@ func (w *worker) attributes(row *schemas.Interaction) {
 				row.EventTime = schemas.Some(micros)
 			}
 		}
+		a.Value = schemas.RemoveAddress(a.Value)
 		row.Lineage.Attributes = append(row.Lineage.Attributes, a)
 	}
 }
@@ -324,8 +340,10 @@ func (w *worker) deadLetter(stage string, fault *schemas.FieldError) *schemas.De
 	d.FailureType, d.Stage, d.Severity = failureType(stage, fault.Code), "interactions."+stage, schemas.SeveritySevere
 	d.ErrorCode, d.ErrorMessage, d.FieldPath = string(fault.Code), fault.Message, fault.Path
 	payload := rec.Data[:min(len(rec.Data), maxPayload)]
-	d.Payload, d.PayloadSize = string(payload), schemas.Some(int64(len(rec.Data)))
-	d.Attributes = append(d.Attributes, rec.Attributes...)
+	d.Payload, d.PayloadSize = string(payload), schemas.Some(max(rec.Size, int64(len(rec.Data))))
+	for _, a := range rec.Attributes {
+		d.Attributes = append(d.Attributes, schemas.Pair{Key: a.Key, Value: schemas.RemoveAddress(a.Value)})
+	}
 	d.MessageID, d.Source, d.Attempt = rec.MessageID, rec.Source, schemas.Some(int64(1))
 	d.SchemaVersion = schemas.Some(int64(schemas.Interactions.Version))
 	return d

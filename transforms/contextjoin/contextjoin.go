@@ -25,6 +25,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"sync"
 	"sync/atomic"
 	"unicode/utf8"
 
@@ -55,6 +56,8 @@ type Deriver struct {
 	devices *cache[device]
 	places  *cache[place]
 	tally   [lookups]atomic.Int64
+	taking  sync.Mutex
+	taken   Stats // by TakeStats; guarded by taking
 }
 
 // New opens the database. Call Close when done.
@@ -134,6 +137,21 @@ func (d *Deriver) Stats() Stats {
 		Private: d.tally[private].Load(),
 		Garbage: d.tally[garbage].Load(),
 		Failed:  d.tally[failed].Load(),
+	}
+}
+
+// TakeStats returns the counts since it was last called, so that several goroutines can add them up elsewhere.
+func (d *Deriver) TakeStats() Stats {
+	d.taking.Lock()
+	defer d.taking.Unlock()
+	now, before := d.Stats(), d.taken
+	d.taken = now
+	return Stats{
+		Located: now.Located - before.Located,
+		Unknown: now.Unknown - before.Unknown,
+		Private: now.Private - before.Private,
+		Garbage: now.Garbage - before.Garbage,
+		Failed:  now.Failed - before.Failed,
 	}
 }
 

@@ -593,3 +593,34 @@ func BenchmarkInteraction(b *testing.B) {
 		}
 	})
 }
+
+func TestTakeStatsCountsOnce(t *testing.T) {
+	d := newDeriver(t, "GeoIP2-City-Test.mmdb")
+	const workers, rows = 4, 250
+	var taken Stats
+	var mu sync.Mutex
+	var working sync.WaitGroup
+	for range workers {
+		working.Go(func() {
+			for n := range rows {
+				row := schemas.Interaction{Raw: schemas.Raw{IP: londonIP}}
+				if n%5 == 0 {
+					row.Raw.IP = "10.0.0.1"
+				}
+				d.Interaction(&row)
+				s := d.TakeStats()
+				mu.Lock()
+				taken.Located += s.Located
+				taken.Private += s.Private
+				mu.Unlock()
+			}
+		})
+	}
+	working.Wait()
+	if want := (Stats{Located: workers * rows * 4 / 5, Private: workers * rows / 5}); taken != want || d.Stats() != want {
+		t.Errorf("taken piece by piece %+v, in all %+v, want %+v", taken, d.Stats(), want)
+	}
+	if s := d.TakeStats(); s != (Stats{}) {
+		t.Errorf("%+v is taken twice", s)
+	}
+}

@@ -37,8 +37,8 @@ func (r *Reader) header(ctx context.Context, t Task, w *window) ([]string, error
 			}
 			return errEnough
 		},
-		func(_ []byte, _ int64, long bool) error {
-			return fmt.Errorf("the header, which names the columns: %w", r.noEnd(long))
+		func(_ []byte, _, size int64) error {
+			return fmt.Errorf("the header, which names the columns: %w", r.noEnd(size))
 		})
 	if err != nil && !errors.Is(err, errEnough) {
 		return nil, err
@@ -59,9 +59,9 @@ func (r *Reader) recordEnd(t Task) splitter {
 	return csvEnd
 }
 
-// noEnd is what is wrong with a record that cut found no end of.
-func (r *Reader) noEnd(long bool) error {
-	if long {
+// noEnd is what is wrong with a record that cut found no end of. Size is that of its first line.
+func (r *Reader) noEnd(size int64) error {
+	if size > int64(r.options.MaxRecordBytes) {
 		return r.tooLong("record")
 	}
 	return &schemas.FieldError{Code: schemas.CodeSyntax, Message: fmt.Sprintf(`a quote (") is opened and not closed within %d bytes; it goes on with the next line`, r.options.MaxRecordBytes)}
@@ -90,11 +90,11 @@ func (r *Reader) table(ctx context.Context, t Task, w *window, end int64, fn fun
 			if err != nil {
 				fields = nil
 			}
-			rec.Data, rec.Fields, rec.Offset, rec.Err = line, fields, offset, err
+			rec.Data, rec.Size, rec.Fields, rec.Offset, rec.Err = line, 0, fields, offset, err
 			return fn(rec)
 		},
-		func(begin []byte, offset int64, long bool) error {
-			rec.Data, rec.Fields, rec.Offset, rec.Err = begin, nil, offset, r.noEnd(long)
+		func(begin []byte, offset, size int64) error {
+			rec.Data, rec.Size, rec.Fields, rec.Offset, rec.Err = begin, size, nil, offset, r.noEnd(size)
 			return fn(rec)
 		})
 }

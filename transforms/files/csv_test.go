@@ -27,6 +27,9 @@ func TestTables(t *testing.T) {
 	bad := func(data string, offset int64, code schemas.Code) seen {
 		return seen{Data: data, Columns: ab, Offset: offset, Code: code}
 	}
+	long := func(data string, offset, over int64) seen {
+		return seen{Data: data, Columns: ab, Offset: offset, Code: schemas.CodeTooLarge, Over: over}
+	}
 	for _, tc := range []struct {
 		name, file, text string
 		columns          []string
@@ -47,8 +50,8 @@ func TestTables(t *testing.T) {
 		{"text behind a quote", "a.csv", "a,b\n\"5\"x,2\n1,2\n", nil, []seen{bad("\"5\"x,2", 4, schemas.CodeSyntax), row("1,2", 11, "1", "2")}},
 		{"a quote that is not closed loses its line only", "a.csv", "a,b\n\"5,2\n1,2\n3,4\n", nil, []seen{bad("\"5,2", 4, schemas.CodeSyntax), row("1,2", 9, "1", "2"), row("3,4", 13, "3", "4")}},
 		{"a quote that is closed too late", "a.csv", "a,b\n\"5,2\n1,2\nlong line 1234567890,4\n\"x\",\"y\"\n", nil, []seen{
-			bad("\"5,2", 4, schemas.CodeSyntax), row("1,2", 9, "1", "2"), bad("long line 12345678", 13, schemas.CodeTooLarge), row(`"x","y"`, 36, "x", "y")}},
-		{"too long", "a.csv", "a,b\n1,12345678901234567\n1,2\n", nil, []seen{bad("1,1234567890123456", 4, schemas.CodeTooLarge), row("1,2", 24, "1", "2")}},
+			bad("\"5,2", 4, schemas.CodeSyntax), row("1,2", 9, "1", "2"), long("long line 12345678", 13, 4), row(`"x","y"`, 36, "x", "y")}},
+		{"too long", "a.csv", "a,b\n1,12345678901234567\n1,2\n", nil, []seen{long("1,1234567890123456", 4, 1), row("1,2", 24, "1", "2")}},
 		{"bytes that are no text", "a.csv", "a,b\n\xff,\x00\n", nil, []seen{row("\xff,\x00", 4, "\xff", "\x00")}},
 		{"TSV", "a.tsv", "a\tb\n1\t2\n\t\n", nil, []seen{row("1\t2", 4, "1", "2"), row("\t", 8, "", "")}},
 		{"TSV quotes", "a.tsv", "a\tb\n\"1\"\t\"x\"\"y\"\n{\"k\":1}\t\"z\n\"\t\"\"\n", nil, []seen{

@@ -27,6 +27,7 @@ type seen struct {
 	Columns []string
 	Offset  int64
 	Code    schemas.Code
+	Over    int64 // bytes of the record that Data lacks
 }
 
 // failer is a testing.TB or a rapid.T.
@@ -62,7 +63,7 @@ func tryRead(o files.Options, globs ...string) ([]seen, error) {
 			return nil, err
 		}
 		err = r.Each(ctx, task, func(rec *source.Record) error {
-			one := seen{Data: string(rec.Data), Offset: rec.Offset}
+			one := seen{Data: string(rec.Data), Offset: rec.Offset, Over: max(0, rec.Size-int64(len(rec.Data)))}
 			for _, f := range rec.Fields {
 				one.Fields = append(one.Fields, strings.Clone(f))
 			}
@@ -133,8 +134,8 @@ func TestJSONLines(t *testing.T) {
 		{"blank lines between", "1\n\n \n2\n", []seen{{Data: "1"}, {Data: "2", Offset: 5}}},
 		{"as long as may be", "12345678\n1\n", []seen{{Data: "12345678"}, {Data: "1", Offset: 9}}},
 		{"as long as may be, CRLF", "12345678\r\n1\n", []seen{{Data: "12345678"}, {Data: "1", Offset: 10}}},
-		{"too long", "123456789\n1\n", []seen{{Data: "12345678", Code: schemas.CodeTooLarge}, {Data: "1", Offset: 10}}},
-		{"too long at the end", "1\n1234567890123", []seen{{Data: "1"}, {Data: "12345678", Offset: 2, Code: schemas.CodeTooLarge}}},
+		{"too long", "123456789\n1\n", []seen{{Data: "12345678", Code: schemas.CodeTooLarge, Over: 1}, {Data: "1", Offset: 10}}},
+		{"too long at the end", "1\n1234567890123", []seen{{Data: "1"}, {Data: "12345678", Offset: 2, Code: schemas.CodeTooLarge, Over: 5}}},
 		{"bytes that are no text", "\x00\xff\n", []seen{{Data: "\x00\xff"}}},
 	} {
 		for name, pack := range packs {
@@ -173,7 +174,7 @@ func TestHugeLine(t *testing.T) {
 			o.RangeBytes = rangeBytes
 			want := []seen{
 				{Data: "before"},
-				{Data: huge[:o.MaxRecordBytes], Offset: 7, Code: schemas.CodeTooLarge},
+				{Data: huge[:o.MaxRecordBytes], Offset: 7, Code: schemas.CodeTooLarge, Over: int64(len(huge) - o.MaxRecordBytes)},
 				{Data: "after", Offset: int64(7 + len(huge) + 1)},
 			}
 			if diff := cmp.Diff(want, read(t, o, write(t, "a.jsonl"+name, pack(text)))); diff != "" {
@@ -197,7 +198,7 @@ func TestRangesGiveEachLineOnce(t *testing.T) {
 			if line != "" {
 				one := seen{Data: line, Offset: int64(text.Len())}
 				if len(line) > o.MaxRecordBytes {
-					one.Data, one.Code = line[:o.MaxRecordBytes], schemas.CodeTooLarge
+					one.Data, one.Code, one.Over = line[:o.MaxRecordBytes], schemas.CodeTooLarge, int64(len(line)-o.MaxRecordBytes)
 				}
 				want = append(want, one)
 			}

@@ -48,9 +48,9 @@ func (r *Reader) json(ctx context.Context, t Task, w *window, fn func(*source.Re
 		if err != nil {
 			return r.jsonRest(t, w, dec, in, start, err, fn)
 		}
-		rec.Data, rec.Offset, rec.Err = value, start+dec.InputOffset()-int64(len(value)), nil
+		rec.Data, rec.Size, rec.Offset, rec.Err = value, 0, start+dec.InputOffset()-int64(len(value)), nil
 		if len(value) > limit {
-			rec.Data, rec.Err = value[:limit], r.tooLong("element")
+			rec.Data, rec.Size, rec.Err = value[:limit], int64(len(value)), r.tooLong("element")
 		}
 		if err := fn(rec); err != nil {
 			return err
@@ -88,7 +88,7 @@ func (r *Reader) jsonRest(t Task, w *window, dec *jsontext.Decoder, in *bounded,
 		field = &schemas.FieldError{Code: schemas.CodeTooLarge, Message: fmt.Sprintf("byte %d: the element is longer than %d bytes; the rest of the file is not read", start+at, in.limit)}
 	}
 	rec := &r.record
-	rec.Data, rec.Offset, rec.Err = rest[:min(len(rest), limit)], start+at, field
+	rec.Data, rec.Size, rec.Offset, rec.Err = rest[:min(len(rest), limit)], 0, start+at, field
 	return fn(rec)
 }
 

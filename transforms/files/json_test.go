@@ -33,7 +33,7 @@ func TestJSON(t *testing.T) {
 		{"no comma", `[1 2]`, []seen{{Data: "1", Offset: 1}, {Data: `2]`, Offset: 3, Code: schemas.CodeSyntax}}},
 		{"bytes behind", `[1]]`, []seen{{Data: "1", Offset: 1}, {Data: `]`, Offset: 3, Code: schemas.CodeSyntax}}},
 		{"not JSON at all", `hello`, []seen{{Data: "hello", Code: schemas.CodeSyntax}}},
-		{"too long", `["123456789012345678901234",1]`, []seen{{Data: `"1234567890123456789`, Offset: 1, Code: schemas.CodeTooLarge}, {Data: "1", Offset: 28}}},
+		{"too long", `["123456789012345678901234",1]`, []seen{{Data: `"1234567890123456789`, Offset: 1, Code: schemas.CodeTooLarge, Over: 6}, {Data: "1", Offset: 28}}},
 	} {
 		for ext, pack := range packs {
 			t.Run(tc.name+ext, func(t *testing.T) {

@@ -109,9 +109,9 @@ func (r *Reader) rowGroup(ctx context.Context, t Task, group parquet.RowGroup, r
 			if err := render.row(values); err != nil {
 				return fmt.Errorf("file %q: row %d: %w", t.URL, at, err)
 			}
-			rec.Data, rec.Offset, rec.Err = render.out, at, nil
+			rec.Data, rec.Size, rec.Offset, rec.Err = render.out, 0, at, nil
 			if limit := r.options.MaxRecordBytes; len(rec.Data) > limit {
-				rec.Data, rec.Err = rec.Data[:limit], r.tooLong("row, as JSON,")
+				rec.Data, rec.Size, rec.Err = rec.Data[:limit], int64(len(rec.Data)), r.tooLong("row, as JSON,")
 			}
 			if err := fn(rec); err != nil {
 				return err

@@ -194,11 +194,11 @@ func (r *Reader) jsonLines(ctx context.Context, w *window, end int64, fn func(*s
 			if blank(line) {
 				return nil
 			}
-			rec.Data, rec.Offset, rec.Err = line, offset, nil
+			rec.Data, rec.Size, rec.Offset, rec.Err = line, 0, offset, nil
 			return fn(rec)
 		},
-		func(begin []byte, offset int64, _ bool) error {
-			rec.Data, rec.Offset, rec.Err = begin, offset, r.tooLong("line")
+		func(begin []byte, offset, size int64) error {
+			rec.Data, rec.Size, rec.Offset, rec.Err = begin, size, offset, r.tooLong("line")
 			return fn(rec)
 		})
 }

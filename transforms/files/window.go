@@ -87,6 +87,37 @@ func (w *window) toLineStart(ctx context.Context, end int64) error {
 	}
 }
 
+// skipLine drops a line with its line end, however long it is, and returns its length without the line end.
+func (w *window) skipLine(ctx context.Context) (length int64, err error) {
+	var last byte // of what was dropped before
+	for {
+		b := w.pending()
+		line := trimEnd(b[:max(lineEnd(b, w.eof), 0)])
+		if n := lineEnd(b, w.eof); n >= 0 {
+			w.r += n
+			length += int64(len(line))
+			if n == 1 && b[0] == '\n' && last == '\r' {
+				length--
+			}
+			return length, nil
+		}
+		if w.eof {
+			if last == '\r' {
+				length--
+			}
+			return length, nil
+		}
+		if len(b) > 0 {
+			last = b[len(b)-1]
+		}
+		length += int64(len(b))
+		w.r = w.w
+		if err := w.fill(ctx); err != nil {
+			return 0, err
+		}
+	}
+}
+
 // splitter finds the end of the record that b begins with: its length with the line end, or -1 if it is not all in b. At the end of the input
 // a record ends without a line end too.
 type splitter func(b []byte, eof bool) int
@@ -94,8 +125,9 @@ type splitter func(b []byte, eof bool) int
 // cut calls fn for each record that begins before end, without its line end.
 //
 // A record that is longer than limit, or that has no end, goes to broken with what is there of it: its first line or, where
-// that is longer than limit, so much of it (then long is true). It goes on with the next line.
-func (w *window) cut(ctx context.Context, end int64, limit int, split splitter, fn func(record []byte, offset int64) error, broken func(begin []byte, offset int64, long bool) error) error {
+// that is longer than limit, so much of it (then size, which is that of the record or of its first line, is above limit). It
+// goes on with the next line.
+func (w *window) cut(ctx context.Context, end int64, limit int, split splitter, fn func(record []byte, offset int64) error, broken func(begin []byte, offset, size int64) error) error {
 	longest := limit + len("\r\n")
 	for w.at() < end {
 		b, at := w.pending(), w.at()
@@ -106,7 +138,7 @@ func (w *window) cut(ctx context.Context, end int64, limit int, split splitter, 
 			w.r += n
 			var err error
 			if len(record) > limit {
-				err = broken(record[:limit], at, true)
+				err = broken(record[:limit], at, int64(len(record)))
 			} else {
 				err = fn(record, at)
 			}
@@ -116,12 +148,12 @@ func (w *window) cut(ctx context.Context, end int64, limit int, split splitter, 
 		case len(b) == 0 && w.eof:
 			return nil
 		case len(b) > longest || w.eof:
-			line := trimEnd(b[:max(lineEnd(b, true), 0)])
-			long := len(line) > limit
-			if err := broken(line[:min(len(line), limit)], at, long); err != nil {
+			begin := bytes.Clone(b[:min(len(b), limit)]) // the window moves on
+			size, err := w.skipLine(ctx)
+			if err != nil {
 				return err
 			}
-			if err := w.toLineStart(ctx, end); err != nil {
+			if err := broken(begin[:min(int64(len(begin)), size)], at, size); err != nil {
 				return err
 			}
 		default:

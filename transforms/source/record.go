@@ -8,6 +8,7 @@ import "backbone/schemas"
 // given the record returns.
 type Record struct {
 	Data       []byte         // the bytes as they came, without the line end
+	Size       int64          // how many bytes the record has, where Data is known to be only its beginning; else 0
 	Columns    []string       // names of Fields; nil unless the format is CSV or TSV
 	Fields     []string       // the fields of a CSV or TSV record
 	Err        error          // why the record could not be cut out of its input, as a *schemas.FieldError; nil: none
