@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"runtime/debug"
 	"runtime/pprof"
@@ -14,9 +15,11 @@ import (
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"backbone/pipelines/interactions"
 	"backbone/runners/direct"
+	"backbone/schemas"
 	"backbone/schemas/mappings"
 	"backbone/transforms/lake"
 	"backbone/transforms/run"
@@ -74,25 +77,40 @@ history. A partition gets a file _SUCCESS once the watermark is --grace past its
 	f.StringVar(&options.summary, "summary", "", "`FILE` for a summary in JSON")
 	f.StringVar(&options.profile, "cpu_profile", "", "`FILE` for a CPU profile of the run, to be read with go tool pprof")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		return runInteractions(cmd.Context(), env, options, runnerOf(cmd))
+		return runInteractions(cmd.Context(), env, options, cmd.Flags())
 	}
 	return cmd
 }
 
-// runnerOf returns the runner that was asked for.
-func runnerOf(cmd *cobra.Command) string {
-	if f := cmd.Flags().Lookup("runner"); f != nil && f.Changed {
-		return f.Value.String()
+// refuseRunner refuses Beam's flags that ask for what the direct runner is not: another runner, or another process.
+func refuseRunner(flags *pflag.FlagSet) error {
+	var errs []error
+	given := func(name string) (string, bool) {
+		f := flags.Lookup(name)
+		if f == nil || !f.Changed {
+			return "", false
+		}
+		return f.Value.String(), true
 	}
-	return "direct"
+	if runner, ok := given("runner"); ok && runner != "direct" && runner != "prism" {
+		errs = append(errs, fmt.Errorf("runner is %q; interactions runs on the direct runner in this version: leave --runner out", runner))
+	}
+	if endpoint, ok := given("endpoint"); ok && endpoint != "" {
+		errs = append(errs, fmt.Errorf("endpoint is %q; the direct runner has no job server, it runs in this process: leave --endpoint out", endpoint))
+	}
+	if kind, ok := given("environment_type"); ok && !strings.EqualFold(kind, "loopback") {
+		errs = append(errs, fmt.Errorf("environment_type is %q; the workers of the direct runner are in this process: leave --environment_type out", kind))
+	}
+	return errors.Join(errs...)
 }
 
 func (o *interactionsOptions) complete() error {
 	var errs []error
 	m, err := mappings.Load(o.mapping)
-	if err != nil {
-		errs = append(errs, err)
+	if err == nil {
+		err = mappings.Validate(m, schemas.Interactions)
 	}
+	errs = append(errs, err)
 	o.Mapping = m
 	if o.window != "" {
 		if o.Window, err = lake.ParseWindow(o.window); err != nil {
@@ -105,65 +123,94 @@ func (o *interactionsOptions) complete() error {
 	return errors.Join(errs...)
 }
 
-func runInteractions(ctx context.Context, env *environment, o interactionsOptions, runner string) error {
+func runInteractions(ctx context.Context, env *environment, o interactionsOptions, beamFlags *pflag.FlagSet) error {
 	o.RunID = newRunID()
-	if err := o.complete(); err != nil {
+	if err := errors.Join(o.complete(), refuseRunner(beamFlags)); err != nil {
 		return &UsageError{Err: err}
-	}
-	if runner != "direct" && runner != "prism" {
-		return usageErrorf("--runner is %q; interactions runs on the direct runner in this version", runner)
 	}
 	drain, hard, stop := notifyDrain(ctx)
 	defer stop()
-	r := run.Of(o.RunID)
-	s := summary{Command: "interactions", Started: time.Now()}
-	plan, err := interactions.Prepare(hard, o.Options)
-	if err != nil {
-		_ = r.Close() // the error that matters is known
-		if errors.Is(err, lake.ErrLayout) {
-			return &UsageError{Err: err}
-		}
-		return err
-	}
-	env.log.Info("reading", "input", strings.Join(o.Input, ","), "lake", o.Lake, "run_id", o.RunID, "bytes", plan.Bytes)
-	go func() {
-		select {
-		case <-drain:
-			if o.Streaming() {
-				env.log.Info("draining: committing what was received; a second signal stops at once")
-				r.Drain()
-			} else {
+	if !o.Streaming() {
+		go func() {
+			select {
+			case <-drain:
 				stop() // a bounded run begins again from its files
+			case <-hard.Done():
 			}
-		case <-hard.Done():
-		}
-	}()
+		}()
+	}
 	tuneMemory(o.Streaming())
 	stopProfile, err := startProfile(o.profile)
 	if err != nil {
 		return err
 	}
-	p, root := beam.NewPipelineWithRoot()
-	interactions.Build(root, plan)
-	stopProgress := env.startProgress(hard, "interactions", func() progress { return interactionsProgress(r, plan) })
-	err = direct.Submit(hard, p)
-	stopProgress()
+	s, err := carry(hard, journey{
+		Options: o.Options, log: env.log, drain: drain,
+		watch: func(state func() progress) (stop func()) { return env.startProgress(hard, "interactions", state) },
+	})
 	err = errors.Join(err, stopProfile())
-	counts := r.Counts()
-	if drained := r.IsDraining(); drained && err == nil {
-		s.Outcome = outcomeDrained
+	if errors.Is(err, lake.ErrLayout) {
+		return &UsageError{Err: err}
 	}
-	if at := interactions.Watermark(r, plan); !at.IsZero() {
-		s.Watermark = &at
-	}
-	err = errors.Join(err, r.Close())
-	s.Read, s.Committed, s.Duplicate = counts["events/read"], counts["lake/committed"], counts["lake/duplicate"]
-	s.DeadLettered, s.Late, s.Files, s.Bytes = counts["lake/dead_lettered"], counts["lake/late"], counts["lake/files"], counts["lake/bytes"]
 	if s.Files > 1000 && s.Committed/s.Files < 1000 && !o.Streaming() {
 		env.log.Warn("the files are tiny: history this sparse reads faster in a lake with wider partitions",
 			"files", s.Files, "rows_per_file", s.Committed/s.Files, "try", "--window day or --window month, with a new lake")
 	}
 	return env.finish(o.summary, s, err)
+}
+
+// journey is one run of the pipeline interactions.
+type journey struct {
+	interactions.Options
+	log   *slog.Logger
+	drain <-chan struct{}                           // closed when a stream has to commit what it holds and end
+	watch func(state func() progress) (stop func()) // shows how far the run is; nil: nobody looks
+}
+
+// carry runs the pipeline on the direct runner until its input ends, or until what it holds is committed after drain was
+// closed. Cancelling ctx ends it at once. The summary is true also where there is an error, but for its Outcome,
+// Error and Seconds, which finish fills in. An error that Is lake.ErrLayout says that nothing was started.
+func carry(ctx context.Context, j journey) (s summary, err error) {
+	s = summary{Command: "interactions", Started: time.Now()}
+	r := run.Of(j.RunID)
+	defer func() { err = errors.Join(err, r.Close()) }()
+	plan, err := interactions.Prepare(ctx, j.Options)
+	if err != nil {
+		return s, err
+	}
+	j.log.Info("reading", "input", strings.Join(j.Input, ","), "lake", j.Lake, "run_id", j.RunID, "bytes", plan.Bytes)
+	if j.Streaming() {
+		ended := make(chan struct{})
+		defer close(ended)
+		go func() {
+			select {
+			case <-j.drain:
+				j.log.Info("draining: committing what was received; a second signal stops at once")
+				r.Drain()
+			case <-ended:
+			}
+		}()
+	}
+	p, root := beam.NewPipelineWithRoot()
+	interactions.Build(root, plan)
+	if j.watch != nil {
+		defer j.watch(func() progress { return interactionsProgress(r, plan) })()
+	}
+	err = direct.Submit(ctx, p)
+	if err == nil && r.IsDraining() {
+		s.Outcome = outcomeDrained
+	}
+	if at := interactions.Watermark(r, plan); !at.IsZero() {
+		s.Watermark = &at
+	}
+	counts := r.Counts()
+	s.Read, s.Committed, s.Duplicate = counts["events/read"], counts["lake/committed"], counts["lake/duplicate"]
+	s.DeadLettered, s.Late, s.Files, s.Bytes = counts["lake/dead_lettered"], counts["lake/late"], counts["lake/files"], counts["lake/bytes"]
+	if j.GeoDB != "" {
+		j.log.Info("places from addresses", "located", counts["context/located"], "unknown", counts["context/unknown"],
+			"private", counts["context/private"], "garbage", counts["context/garbage"], "failed", counts["context/failed"])
+	}
+	return s, err
 }
 
 func interactionsProgress(r *run.Run, p *interactions.Plan) progress {
