@@ -48,6 +48,21 @@ func (t *target[R]) setText(row *R, item *schemas.Item, text string, offset func
 			return schemas.CodeUnknownType, fmt.Sprintf("%s is not one of the values that the mapping lists", quote(text))
 		}
 	}
+	if t.kind == schemas.Strings {
+		t.clearDefault(row)
+	}
+	return t.put(row, item, text, offset)
+}
+
+// clearDefault makes a list column empty that holds the mapping's default. The list itself may be shared with other rows.
+func (t *target[R]) clearDefault(row *R) {
+	if t.field.Default != "" {
+		*t.column.List(row) = nil
+	}
+}
+
+// put is setText of a text that is already a value of the column.
+func (t *target[R]) put(row *R, item *schemas.Item, text string, offset func(*R) *schemas.Int) (schemas.Code, string) {
 	switch t.kind {
 	case schemas.String, schemas.Bytes:
 		*t.str(row, item) = text

@@ -68,6 +68,7 @@ type plan[R any] struct {
 	root    *node[R]
 	element *node[R] // of the exploded array, nil if the mapping explodes none
 	presets []*target[R]
+	ofItems []*target[R] // presets of each element of items
 	idParts int
 	eventID func(*R) *string
 	synth   func(*R) *schemas.Bool
@@ -226,12 +227,12 @@ func (p *plan[R]) add(name string, f mappings.Field) error {
 		if f.Path == "" {
 			return fmt.Errorf("a column of items needs a path")
 		}
-		array, rest, ok := strings.Cut(f.Path, "[]")
-		if ok && rest == "" {
+		at := strings.LastIndex(f.Path, "[]") // an exploded array may be around it
+		if at >= 0 && at+len("[]") == len(f.Path) {
 			return fmt.Errorf("path %q has no field of the element", f.Path)
 		}
-		if ok {
-			n, err := p.at(array)
+		if at >= 0 {
+			n, err := p.at(f.Path[:at])
 			if err != nil {
 				return err
 			}
@@ -250,7 +251,11 @@ func (p *plan[R]) add(name string, f mappings.Field) error {
 		return err
 	}
 	if f.Const != "" || f.Default != "" {
-		p.presets = append(p.presets, t)
+		if t.item != nil {
+			p.ofItems = append(p.ofItems, t)
+		} else {
+			p.presets = append(p.presets, t)
+		}
 	}
 	if f.Path == "" {
 		return nil
@@ -317,13 +322,18 @@ func hasTargets[R any](n *node[R]) bool {
 // begin makes row fresh and fills constants and defaults.
 func (p *plan[R]) begin(row *R) *schemas.FieldError {
 	p.reset(row)
-	for _, t := range p.presets {
+	return p.preset(p.presets, row, nil)
+}
+
+// preset fills constants and defaults. They are values of the column, so the mapping's values do not translate them.
+func (p *plan[R]) preset(targets []*target[R], row *R, item *schemas.Item) *schemas.FieldError {
+	for _, t := range targets {
 		text := t.field.Const
 		if text == "" {
 			text = t.field.Default
 		}
-		if code, message := t.setText(row, nil, text, p.offset); code != "" {
-			return &schemas.FieldError{Path: t.column.Name, Code: code, Message: "constant of the mapping: " + message}
+		if code, message := t.put(row, item, text, p.offset); code != "" {
+			return &schemas.FieldError{Path: t.field.Path, Code: code, Message: "constant or default of the mapping: " + message}
 		}
 	}
 	return nil
