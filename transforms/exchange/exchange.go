@@ -36,6 +36,7 @@ const (
 	claimed = sealed + 16 // bytes before the path of a claim
 	rotate  = 64 << 20    // bytes of a spill file before the next is begun
 	minimum = 256         // bytes: smaller chunks are cheaper inline
+	roundUp = 64 << 10    // bytes: so that a buffer fits the next chunk, too
 )
 
 // ErrGone says that the bytes a packet refers to were removed: their rows were committed, or their messages were
@@ -261,7 +262,7 @@ func (s *Spill) Get(packet, buf []byte) ([]byte, error) {
 		from = other
 	}
 	if cap(buf) < size {
-		buf = make([]byte, size)
+		buf = make([]byte, (size+roundUp-1)/roundUp*roundUp)
 	}
 	buf = buf[:size]
 	if _, err := from.ReadAt(buf, offset); err != nil {

@@ -97,7 +97,7 @@ func (c *committer) write(ctx context.Context, s *slot, at Slot, chunks [][]byte
 		total += len(chunk)
 	}
 	if !s.loaded {
-		if err := c.load(ctx, s, at, r.Folder, total/256); err != nil {
+		if err := c.load(ctx, s, at, r.Folder, total/512); err != nil {
 			return err
 		}
 	}

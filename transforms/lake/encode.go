@@ -63,7 +63,7 @@ func newEncoder[R any](table *schemas.Table[R], reset func(*R)) (*encoder[R], er
 	e := &encoder[R]{table: table, codec: rows.NewCodec(table.Columns), reset: reset}
 	schema := ParquetSchema(table)
 	options := []parquet.WriterOption{
-		schema, parquet.Compression(codec), parquet.PageBufferSize(1 << 20), parquet.WriteBufferSize(0),
+		schema, parquet.Compression(codec), parquet.PageBufferSize(256 << 10), parquet.WriteBufferSize(0),
 		parquet.DataPageStatistics(false), parquet.CreatedBy("backbone", "1", ""),
 	}
 	for i, path := range schema.Columns() {

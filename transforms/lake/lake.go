@@ -66,7 +66,7 @@ type Options struct {
 	SpillDir string
 	// Bounded says that the input ends and does not come back: chunks that are gone are a failure, not a repetition.
 	Bounded bool
-	// Limits of a file. Default: 128 MiB of encoded rows, 1,000,000 rows.
+	// Limits of a file. Default: 64 MiB of encoded rows, 1,000,000 rows.
 	Limits Limits
 	// Memory that remembered event ids may take, in bytes. Default: 64 MiB.
 	Memory int64
@@ -74,7 +74,7 @@ type Options struct {
 
 func (o Options) withDefaults() Options {
 	if o.Limits.Bytes == 0 {
-		o.Limits.Bytes = 128 << 20
+		o.Limits.Bytes = 64 << 20
 	}
 	if o.Limits.Rows == 0 {
 		o.Limits.Rows = 1_000_000
@@ -127,6 +127,7 @@ type writeFn struct {
 	spill      *exchange.Spill
 	committers map[string]*committer
 	counters   counters
+	desks      desks
 
 	pool *parallel.Pool[pane]
 	mu   sync.Mutex
@@ -168,6 +169,9 @@ func (fn *writeFn) Setup(ctx context.Context) error {
 			return err
 		}
 	}
+	if fn.desks, err = run.Shared(fn.run, "lake/desks", newDesks); err != nil {
+		return err
+	}
 	count := func(name string) *run.Counter { return fn.run.Counter("lake", name) }
 	fn.counters = counters{count("committed"), count("dead_lettered"), count("duplicate"), count("late"), count("files"), count("bytes"), count("gone")}
 	return nil
@@ -199,8 +203,7 @@ func (fn *writeFn) committer(st *store.Store, table, text string) (*committer, e
 func (fn *writeFn) StartBundle(ctx context.Context, _ func(beam.EventTime, int, []byte)) error {
 	fn.done = nil
 	fn.pool = parallel.Start(runtime.GOMAXPROCS(0), func() (func(pane) error, func() error) {
-		buffers := &buffers{}
-		return func(p pane) error { return fn.write(ctx, p, buffers) }, nil
+		return func(p pane) error { return fn.write(ctx, p) }, nil
 	})
 	return nil
 }
@@ -259,7 +262,19 @@ func (fn *writeFn) emit(ctx context.Context, emit func(beam.EventTime, int, []by
 	return nil
 }
 
-// buffers are used again for the chunks of the next pane.
+// desks are the places of a process at which panes are written, one for each core. A runner may work on many bundles at
+// once; their number must not decide how much memory is needed.
+type desks chan *buffers
+
+func newDesks() (desks, error) {
+	d := make(desks, runtime.GOMAXPROCS(0))
+	for range cap(d) {
+		d <- &buffers{}
+	}
+	return d, nil
+}
+
+// buffers hold the chunks of a pane, and are used again for the next.
 type buffers struct{ list [][]byte }
 
 func (b *buffers) get(i int) []byte {
@@ -269,22 +284,11 @@ func (b *buffers) get(i int) []byte {
 	return b.list[i]
 }
 
-// maxIdle is how many bytes a worker keeps for the next pane.
-const maxIdle = 32 << 20
-
-func (b *buffers) trim() {
-	total := 0
-	for i := range b.list {
-		if total += cap(b.list[i]); total > maxIdle {
-			b.list = b.list[:i]
-			return
-		}
-	}
-}
-
 // write commits the rows of a pane, a file's worth of chunks at a time, so that a pane of any size needs the memory of
 // one file. It runs on a worker's goroutine.
-func (fn *writeFn) write(ctx context.Context, p pane, b *buffers) error {
+func (fn *writeFn) write(ctx context.Context, p pane) error {
+	b := <-fn.desks
+	defer func() { fn.desks <- b }()
 	c := fn.committers[p.slot.Table]
 	if c == nil {
 		return fmt.Errorf("lake: table %q of slot %q has no layout", p.slot.Table, p.slot.Key())
@@ -329,7 +333,6 @@ func (fn *writeFn) write(ctx context.Context, p pane, b *buffers) error {
 		}
 		p.packets = p.packets[n:]
 		all.add(r, acks)
-		b.trim()
 	}
 	fn.mu.Lock()
 	fn.done = append(fn.done, all)
