@@ -2,6 +2,7 @@
 
 GO        ?= go
 FUZZTIME  ?= 20s
+SOAK      ?= 30m
 BIN       := $(CURDIR)/.cache/bin
 
 # Tools are built once into .cache/bin, each at the version named here.
@@ -35,6 +36,10 @@ test: $(GOTESTSUM) ## run the tests: all but the slow suites
 e2e: $(GOTESTSUM) ## run the slow suites: crashes, faults, whole pipelines (build tag e2e)
 	@if [ -n "$(E2E_PACKAGES)" ]; then \
 		$(GOTESTSUM) --format standard-verbose -- -tags=e2e -count=1 -timeout=60m $(E2E_PACKAGES); fi
+
+.PHONY: soak
+soak: ## let events flow for half an hour, and watch what the stream takes of the machine (SOAK=30m)
+	$(GO) test -tags=e2e -count=1 -v -timeout=24h -run='^TestSoak$$' ./testing/e2e -args -e2e.soak=$(SOAK)
 
 .PHONY: race
 race: $(GOTESTSUM) ## run the tests with the race detector (needs a C compiler)
