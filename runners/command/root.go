@@ -115,6 +115,7 @@ func newRoot(env *environment) *cobra.Command {
 		env,
 		// One line a command, in alphabetical order.
 		newCompletionCommand(env),
+		newDemoCommand(env),
 		newInteractionsCommand(env),
 		newGenerateCommand(env),
 		newMappingCommand(env),
