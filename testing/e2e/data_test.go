@@ -67,7 +67,7 @@ func TestPresets(t *testing.T) {
 			w.wantCounts(w.start(input, args...).finish(), summary{Outcome: "done", Read: test.rows + test.letters, Duplicate: test.rows + test.letters})
 			w.wantFiles(before)
 			if len(before) < 1000 { // thousands of files of a few rows each take a minute
-				runCommand(t, "verify", nil, "verify", "--lake", w.lake)
+				runCommand(t, "verify", "verify", "--lake", w.lake)
 			}
 
 			query := strings.NewReplacer("{}", table(w.lake, "interactions"), "{dead}", table(w.lake, "dead_letters")).Replace(test.query)

@@ -103,7 +103,7 @@ func (d *day) wanted(t *testing.T) hashes {
 	t.Helper()
 	if d.want == nil {
 		lake := filepath.Join(t.TempDir(), "lake")
-		runCommand(t, "the run to compare with", nil, "interactions", "--input", d.files(), "--lake", lake, "--spill_dir", t.TempDir())
+		runCommand(t, "the run to compare with", "interactions", "--input", d.files(), "--lake", lake, "--spill_dir", t.TempDir())
 		h := hash(t, lake)
 		d.want = &h
 	}

@@ -249,5 +249,5 @@ func TestLateRows(t *testing.T) {
 	if stats := server.Stats().Subscriptions[subscription]; stats.Acked != 5 {
 		t.Errorf("not all is acknowledged: %+v", stats)
 	}
-	runCommand(t, "verify", nil, "verify", "--lake", w.lake)
+	runCommand(t, "verify", "verify", "--lake", w.lake)
 }

@@ -18,18 +18,21 @@ import (
 var setups = []struct {
 	name  string
 	quick bool
-	lake  func(t *testing.T) (url string, heal func())
+	serve func(t testing.TB) (lake string) // starts an object store; nil where the lake is on the local disk
 }{
-	{"local", true, func(t *testing.T) (string, func()) { return filepath.Join(t.TempDir(), "lake"), func() {} }},
-	// One of ten requests goes wrong: 429, 503, or a connection that is cut before or after the server has acted.
-	{"s3", false, func(t *testing.T) (string, func()) { return failing(t, objectservers.StartS3(t)) }},
-	{"gs", false, func(t *testing.T) (string, func()) { return failing(t, objectservers.StartGCS(t)) }},
+	{"local", true, nil},
+	{"s3", false, objectservers.StartS3},
+	{"gs", false, objectservers.StartGCS},
 }
 
-// failing puts a network that fails in front of an object store, until it is healed.
-func failing(t *testing.T, direct string) (lake string, heal func()) {
+// open returns the URL of an empty lake. The network in front of an object store fails until it is healed: one of ten
+// requests is answered with 429 or 503, or its connection is cut before or after the server has acted.
+func open(t *testing.T, serve func(testing.TB) string) (lake string, heal func()) {
 	t.Helper()
-	lake, network := faults.InFront(t, direct)
+	if serve == nil {
+		return filepath.Join(t.TempDir(), "lake"), func() {}
+	}
+	lake, network := faults.InFront(t, serve(t))
 	network.FailAtRandom(seeded(t), 0.1)
 	return lake, func() {
 		network.Heal()
@@ -51,6 +54,7 @@ var stories = []struct {
 	{"KilledBetweenCommitAndAck", "local", false, killedBetweenCommitAndAck},
 	{"PubSubServerKilled", "local", false, pubSubServerKilled},
 	{"TwoStreamsAtOnce", "all", false, twoStreamsAtOnce},
+	{"ZombieComesBack", "local", false, zombieComesBack},
 	{"TwoBatchesAtOnce", "all", true, twoBatchesAtOnce},
 	{"StreamAndBatchAtOnce", "local", false, streamAndBatchAtOnce},
 	{"BatchKilledAtRandom", "all", false, batchKilledAtRandom},
@@ -59,11 +63,12 @@ var stories = []struct {
 func TestStories(t *testing.T) {
 	for _, setup := range setups {
 		for _, story := range stories {
-			if !full && !(setup.quick && story.quick) || story.setups != "all" && story.setups != setup.name {
+			wanted := full || setup.quick && story.quick
+			if !wanted || story.setups != "all" && story.setups != setup.name {
 				continue
 			}
 			t.Run(fmt.Sprintf("store=%s/%s", setup.name, story.name), func(t *testing.T) {
-				lake, heal := setup.lake(t)
+				lake, heal := open(t, setup.serve)
 				w := &world{T: t, day: dayOf(t, *eventsFlag), lake: lake, rand: seeded(t)}
 				deadTwice := story.tell(w)
 				heal()
@@ -229,6 +234,27 @@ func twoStreamsAtOnce(w *world) int {
 	w.startPublishing(0).wantExit(0)
 	w.untilAllAcked(one, other)
 	w.wantTogether(one.drain(), other.drain())
+	return 0
+}
+
+// A stream stands still in the middle of its work for so long that another does it in its place, and then goes on.
+func zombieComesBack(w *world) int {
+	w.startBroker(pubsubserver.Options{MaxLease: shortLease})
+	r := startReader(w.T, w.lake)
+	zombie := w.startStream("--flush_interval", "2s")
+	publisher := w.startPublishing(w.options.Events / 5)
+	until(w.T, "the stream has messages that it has not committed", func() bool { return w.broker.stats().Outstanding > 0 })
+	zombie.signal(syscall.SIGSTOP)
+	other := w.startStream()
+	publisher.wantExit(0)
+	w.untilAllAcked(other)
+	zombie.signal(syscall.SIGCONT)
+	s := zombie.drain()
+	if s.Duplicate == 0 {
+		w.Errorf("the zombie had nothing that was committed in the meantime: %+v", s)
+	}
+	w.wantTogether(s, other.drain())
+	r.end()
 	return 0
 }
 

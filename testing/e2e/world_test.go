@@ -262,7 +262,7 @@ func (w *world) isTheTruth(deadTwice int) {
 	if deadTwice == 0 && got.deadLetters != want.deadLetters {
 		w.Errorf("the dead letters have hash %v, want %v", got.deadLetters, want.deadLetters)
 	}
-	runCommand(w.T, "verify", nil, "verify", "--lake", w.lake)
+	runCommand(w.T, "verify", "verify", "--lake", w.lake)
 	w.Logf("%d rows and %d dead letters in %d files, as they must be: %v", report.Rows, report.DeadLetters, report.Files, got.rows)
 }
 
