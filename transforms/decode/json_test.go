@@ -435,7 +435,7 @@ func (r *reference) item(i int, v any) {
 	for _, m := range o {
 		at := slices.IndexFunc(schemas.ItemColumns, func(c schemas.Column[schemas.Item]) bool { return c.Name == m.name })
 		if at < 0 {
-			r.keep(fmt.Sprintf("items[%d].%s", i, m.name), m.value)
+			r.keep(join(fmt.Sprintf("items[%d]", i), m.name), m.value)
 		} else if m.value != nil {
 			set(r, schemas.ItemColumns[at], &item, m.value)
 		}
