@@ -115,7 +115,7 @@ func Build(s beam.Scope, p *Plan) {
 	if p.Streaming() {
 		pubsub.Acknowledge(s, acks, p.pubsub())
 	}
-	lake.MarkComplete(s, receipts, p.lake(), p.Grace)
+	lake.MarkComplete(s, receipts, p.lake())
 }
 
 // read gives batches of records: parts of files, or messages.
@@ -151,7 +151,7 @@ const maxPackets = 64
 // lake returns how the lake is written.
 func (p *Plan) lake() lake.Options {
 	return lake.Options{
-		URL: p.Lake, Layouts: p.Layouts, RunID: p.RunID, SpillDir: p.SpillDir, Bounded: !p.Streaming(), Limits: p.Limits,
+		URL: p.Lake, Layouts: p.Layouts, RunID: p.RunID, SpillDir: p.SpillDir, Bounded: !p.Streaming(), Limits: p.Limits, Grace: p.Grace,
 	}
 }
 

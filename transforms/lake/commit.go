@@ -32,6 +32,7 @@ type Receipt struct {
 	Duplicates int64    // already in the lake, or twice in the pane
 	Late       int64    // of Rows: committed to a partition that was complete
 	Bytes      int64    // of Files
+	Due        int64    // when the partition may be marked complete, in microseconds since 1970
 }
 
 // Limits bound a file.

@@ -19,9 +19,9 @@ import (
 )
 
 func init() {
-	register.DoFn2x1[[]byte, func(beam.EventTime, string, int64), error](&noticeFn{})
+	register.Function2x1(notice)
 	register.DoFn4x1[context.Context, string, func(*int64) bool, func(beam.EventTime, string), error](&completeFn{})
-	register.DoFn2x0[context.Context, string](&countCompleteFn{})
+	register.Function1x0(discard)
 	register.Iter1[int64]()
 	register.Emitter2[beam.EventTime, string]()
 	register.Emitter3[beam.EventTime, string, int64]()
@@ -31,19 +31,15 @@ func init() {
 const neverTooLate = 100 * 365 * 24 * time.Hour
 
 // MarkComplete writes an empty file _SUCCESS into each partition of the receipts once the watermark has passed the
-// partition's end plus the grace period.
+// partition's end plus Options.Grace.
 //
 // A partition is never marked before that time has come on the clock, nor while the run is being drained: then the
 // watermark says that the input has ended, but it goes on with the next start.
 //
 //	receipts  PCollection<[]byte>: what Write returns
-func MarkComplete(s beam.Scope, receipts beam.PCollection, o Options, grace time.Duration) {
+func MarkComplete(s beam.Scope, receipts beam.PCollection, o Options) {
 	s = s.Scope("lake.MarkComplete")
-	windows := map[string]string{}
-	for table, l := range o.Layouts {
-		windows[table] = l.Window.String()
-	}
-	notices := beam.ParDo(s, &noticeFn{Windows: windows, GraceMicros: grace.Microseconds()}, receipts)
+	notices := beam.ParDo(s, notice, receipts)
 
 	// A notice has the time at which its partition may be marked as its event time, so the pane that fires when the
 	// watermark passes a window says that the partitions in it are due. A partition that is due already is marked by
@@ -58,27 +54,16 @@ func MarkComplete(s beam.Scope, receipts beam.PCollection, o Options, grace time
 		due = beam.WindowInto(s, window.NewGlobalWindows(), notices, beam.Trigger(trigger.Default()))
 	}
 	marked := beam.ParDo(s, &completeFn{URL: o.URL, RunID: o.RunID}, beam.GroupByKey(s, due))
-	beam.ParDo0(s, &countCompleteFn{RunID: o.RunID}, beam.Reshuffle(s, marked))
+	beam.ParDo0(s, discard, beam.Reshuffle(s, marked)) // prism spins while a stage without a consumer runs
 }
 
-// noticeFn tells for each receipt when its partition may be marked.
-type noticeFn struct {
-	Windows     map[string]string
-	GraceMicros int64
-}
-
-func (fn *noticeFn) ProcessElement(receipt []byte, emit func(beam.EventTime, string, int64)) error {
+// notice tells for a receipt when its partition may be marked.
+func notice(receipt []byte, emit func(beam.EventTime, string, int64)) error {
 	var r Receipt
 	if err := json.Unmarshal(receipt, &r); err != nil {
 		return fmt.Errorf("receipt: %w", err)
 	}
-	w, err := ParseWindow(fn.Windows[r.Slot.Table])
-	if err != nil {
-		return fmt.Errorf("receipt of table %q: %w", r.Slot.Table, err)
-	}
-	_, end := w.bounds(r.Slot.Bucket)
-	at := end.UnixMicro() + fn.GraceMicros
-	emit(mtime.FromTime(time.UnixMicro(at)), r.Folder, at)
+	emit(mtime.FromTime(time.UnixMicro(r.Due)), r.Folder, r.Due)
 	return nil
 }
 
@@ -87,13 +72,15 @@ type completeFn struct {
 	URL   string
 	RunID string
 
-	run   *run.Run
-	store *store.Store
-	pool  *parallel.Pool[string]
+	run      *run.Run
+	store    *store.Store
+	complete *run.Counter
+	pool     *parallel.Pool[string]
 }
 
 func (fn *completeFn) Setup(ctx context.Context) (err error) {
 	fn.run = run.Of(fn.RunID)
+	fn.complete = fn.run.Counter("lake", "complete")
 	fn.store, err = OpenStore(ctx, fn.run, fn.URL)
 	return err
 }
@@ -111,6 +98,7 @@ func (fn *completeFn) ProcessElement(ctx context.Context, folder string, at func
 		return nil
 	}
 	emit(mtime.FromTime(time.UnixMicro(due)), folder)
+	fn.complete.Add(ctx, 1)
 	return fn.pool.Submit(ctx, folder)
 }
 
@@ -129,14 +117,4 @@ func (fn *completeFn) mark(ctx context.Context, folder string) error {
 	return err
 }
 
-// countCompleteFn counts the partitions that were found or made complete. It consumes what completeFn gives, which keeps
-// the direct runner from spinning.
-type countCompleteFn struct {
-	RunID string
-
-	complete *run.Counter
-}
-
-func (fn *countCompleteFn) Setup() { fn.complete = run.Of(fn.RunID).Counter("lake", "complete") }
-
-func (fn *countCompleteFn) ProcessElement(ctx context.Context, _ string) { fn.complete.Add(ctx, 1) }
+func discard(string) {}

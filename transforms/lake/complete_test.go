@@ -21,11 +21,14 @@ import (
 
 func TestMain(m *testing.M) { ptest.MainWithDefault(m, "prism") }
 
+const grace = 15 * time.Minute
+
 // receiptAt returns the receipt of the hour that a time is in.
 func receiptAt(t testing.TB, at time.Time) []byte {
 	t.Helper()
 	slot := Layout{Window: Hour, Shards: 1}.Slot("interactions", "x", at.UnixMicro())
-	b, err := json.Marshal(Receipt{Slot: slot, Folder: folderOf(slot)})
+	_, end := Hour.bounds(slot.Bucket)
+	b, err := json.Marshal(Receipt{Slot: slot, Folder: folderOf(slot), Due: end.Add(grace).UnixMicro()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +67,7 @@ func TestMarkComplete(t *testing.T) {
 				receiptAt(t, day(10, 30)), receiptAt(t, day(11, 30)), receiptAt(t, day(10, 45)), receiptAt(t, time.Now()),
 			}
 			p, s := beam.NewPipelineWithRoot()
-			MarkComplete(s, beam.CreateList(s, receipts), o, 15*time.Minute)
+			MarkComplete(s, beam.CreateList(s, receipts), o)
 			ptest.RunAndValidate(t, p)
 			if diff := cmp.Diff([]string{"dt=2020-01-01/hour=10", "dt=2020-01-01/hour=11"}, marked(t, o)); diff != "" {
 				t.Errorf("complete partitions (-want +got):\n%s", diff)
@@ -83,7 +86,7 @@ func TestDrainedRunMarksNothing(t *testing.T) {
 	o := completeOptions(t)
 	run.Of(o.RunID).Drain()
 	p, s := beam.NewPipelineWithRoot()
-	MarkComplete(s, beam.CreateList(s, [][]byte{receiptAt(t, day(10, 30))}), o, 0)
+	MarkComplete(s, beam.CreateList(s, [][]byte{receiptAt(t, day(10, 30))}), o)
 	ptest.RunAndValidate(t, p)
 	if got := marked(t, o); len(got) != 0 {
 		t.Errorf("complete partitions %q, want none", got)
@@ -96,7 +99,7 @@ func TestMarkCompleteAgain(t *testing.T) {
 		o := Options{URL: t.TempDir(), RunID: t.Name(), Bounded: true, Layouts: map[string]Layout{"interactions": {Window: Hour, Shards: 1}}}
 		for range 2 {
 			p, s := beam.NewPipelineWithRoot()
-			MarkComplete(s, beam.CreateList(s, [][]byte{receiptAt(t, day(10, 30))}), o, 0)
+			MarkComplete(s, beam.CreateList(s, [][]byte{receiptAt(t, day(10, 30))}), o)
 			ptest.RunAndValidate(t, p)
 			if err := run.Of(o.RunID).Close(); err != nil {
 				t.Fatal(err)
@@ -135,7 +138,6 @@ func (s *stream) watermark(at time.Time) {
 // Partitions are marked in the order in which the watermark passes their end and the grace period, whatever the order
 // of their receipts; one that is due already is marked after its next receipt.
 func TestMarkCompleteFollowsTheWatermark(t *testing.T) {
-	const grace = 15 * time.Minute
 	o := completeOptions(t)
 
 	// The order of marks, as the lake's storage sees it.
@@ -176,7 +178,7 @@ func TestMarkCompleteFollowsTheWatermark(t *testing.T) {
 
 	p, s := beam.NewPipelineWithRoot()
 	receipts := teststream.Create(s, story.config)
-	MarkComplete(s, receipts, o, grace)
+	MarkComplete(s, receipts, o)
 	ptest.RunAndValidate(t, p)
 
 	mu.Lock()
@@ -194,7 +196,7 @@ func TestMarkCompleteRefusesWhatIsNoReceipt(t *testing.T) {
 	for _, receipt := range []string{"{", `{"Slot":{"Table":"users"}}`} {
 		o := completeOptions(t)
 		p, s := beam.NewPipelineWithRoot()
-		MarkComplete(s, beam.CreateList(s, [][]byte{[]byte(receipt)}), o, 0)
+		MarkComplete(s, beam.CreateList(s, [][]byte{[]byte(receipt)}), o)
 		if err := ptest.Run(p); err == nil {
 			t.Errorf("receipt %q was taken", receipt)
 		}

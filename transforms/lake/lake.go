@@ -33,13 +33,13 @@ import (
 	"fmt"
 	"runtime"
 	"sync"
+	"time"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/graph/mtime"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
 
 	"backbone/schemas"
-	"backbone/transforms/dedup"
 	"backbone/transforms/exchange"
 	"backbone/transforms/lake/store"
 	"backbone/transforms/parallel"
@@ -48,7 +48,7 @@ import (
 
 func init() {
 	register.DoFn4x1[context.Context, string, func(*[]byte) bool, func(beam.EventTime, int, []byte), error](&writeFn{})
-	register.DoFn4x0[int, []byte, func([]byte), func([]byte)](&sortOutFn{})
+	register.Function4x0(sortOut)
 	register.Iter1[[]byte]()
 	register.Emitter3[beam.EventTime, int, []byte]()
 	register.Emitter1[[]byte]()
@@ -68,6 +68,8 @@ type Options struct {
 	Bounded bool
 	// Limits of a file. Default: 64 MiB of encoded rows, 1,000,000 rows.
 	Limits Limits
+	// Grace is how long after its end a partition awaits rows until MarkComplete marks it.
+	Grace time.Duration
 	// Memory that remembered event ids may take, in bytes. Default: 64 MiB.
 	Memory int64
 }
@@ -100,10 +102,10 @@ func Write(s beam.Scope, groups beam.PCollection, o Options) (receipts, acks bea
 	o = o.withDefaults()
 	written := beam.ParDo(s, &writeFn{
 		URL: o.URL, Layouts: layouts, RunID: o.RunID, SpillDir: o.SpillDir, Bounded: o.Bounded,
-		FileBytes: o.Limits.Bytes, FileRows: o.Limits.Rows, Memory: o.Memory,
+		FileBytes: o.Limits.Bytes, FileRows: o.Limits.Rows, Memory: o.Memory, GraceMicros: o.Grace.Microseconds(),
 	}, groups)
 	// The direct runner keeps a core busy while a stage without a consumer runs, so there is always one.
-	return beam.ParDo2(s, &sortOutFn{}, beam.Reshuffle(s, written))
+	return beam.ParDo2(s, sortOut, beam.Reshuffle(s, written))
 }
 
 // The kinds of what writeFn emits.
@@ -122,6 +124,8 @@ type writeFn struct {
 	FileBytes int64
 	FileRows  int
 	Memory    int64
+
+	GraceMicros int64
 
 	run        *run.Run
 	spill      *exchange.Spill
@@ -180,23 +184,14 @@ func (fn *writeFn) Setup(ctx context.Context) error {
 // committer returns the one committer of a table in this process: its slots are shared by all bundles.
 func (fn *writeFn) committer(st *store.Store, table, text string) (*committer, error) {
 	return run.Shared(fn.run, "lake/committer/"+fn.URL+"/"+table, func() (*committer, error) {
-		var c tableCodec
-		switch table {
-		case schemas.Interactions.Name:
-			c = newTable(schemas.Interactions, (*schemas.Interaction).Reset)
-		case schemas.DeadLetters.Name:
-			c = newTable(schemas.DeadLetters, (*schemas.DeadLetter).Reset)
-		default:
-			return nil, fmt.Errorf("lake: table %q is unknown", table)
-		}
 		layout, err := ParseLayout(text)
 		if err != nil {
 			return nil, err
 		}
-		return &committer{
-			store: st, layout: layout, table: c, runID: fn.RunID, writer: newWriterID(),
-			limits: Limits{Bytes: fn.FileBytes, Rows: fn.FileRows}, slots: dedup.NewCache[*slot](fn.Memory),
-		}, nil
+		return openCommitter(st, table, Options{
+			Layouts: map[string]Layout{table: layout}, RunID: fn.RunID,
+			Limits: Limits{Bytes: fn.FileBytes, Rows: fn.FileRows}, Memory: fn.Memory,
+		})
 	})
 }
 
@@ -250,6 +245,9 @@ func (fn *writeFn) emit(ctx context.Context, emit func(beam.EventTime, int, []by
 		c.files.Add(ctx, int64(len(d.receipt.Files)))
 		c.bytes.Add(ctx, d.receipt.Bytes)
 		c.gone.Add(ctx, d.gone)
+		window := fn.committers[d.receipt.Slot.Table].layout.Window
+		_, end := window.bounds(d.receipt.Slot.Bucket)
+		d.receipt.Due = end.UnixMicro() + fn.GraceMicros
 		body, err := json.Marshal(d.receipt)
 		if err != nil {
 			return err
@@ -350,10 +348,9 @@ func (r *result) add(part Receipt, acks [][]byte) {
 	r.acks = append(r.acks, acks...)
 }
 
-// sortOutFn parts receipts from acknowledgements.
-type sortOutFn struct{}
-
-func (fn *sortOutFn) ProcessElement(kind int, value []byte, receipts, acks func([]byte)) {
+// sortOut parts receipts from acknowledgements. It is a function, as is all here that needs no configuration: the
+// registration of each DoFn's type adds some 3,000 functions to what is compiled.
+func sortOut(kind int, value []byte, receipts, acks func([]byte)) {
 	if kind == isAcks {
 		acks(value)
 	} else {
