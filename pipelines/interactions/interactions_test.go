@@ -74,6 +74,7 @@ var launches struct {
 }
 
 func nextRunID(t testing.TB) string {
+	t.Helper()
 	launches.Lock()
 	defer launches.Unlock()
 	launches.n++

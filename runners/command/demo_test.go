@@ -18,7 +18,7 @@ import (
 )
 
 // demoCommand runs the command with its output going to out as well, and returns what it has printed.
-func demoCommand(t *testing.T, ctx context.Context, out io.Writer, args ...string) (string, error) {
+func demoCommand(ctx context.Context, t *testing.T, out io.Writer, args ...string) (string, error) {
 	t.Helper()
 	var printed bytes.Buffer
 	env := &environment{
@@ -37,7 +37,7 @@ func TestDemoEndsWithAQuery(t *testing.T) {
 	t.Setenv("PUBSUB_EMULATOR_HOST", "nobody:1")
 	dir := filepath.Join(t.TempDir(), "a 'shop'")
 	for _, which := range []string{"first", "second"} {
-		printed, err := demoCommand(t, t.Context(), io.Discard, "--dir", dir, "--events", "3000")
+		printed, err := demoCommand(t.Context(), t, io.Discard, "--dir", dir, "--events", "3000")
 		if err != nil {
 			t.Fatalf("%s demo: %v\n%s", which, err, printed)
 		}
@@ -69,13 +69,13 @@ func TestDemoStops(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "demo")
 	for _, at := range []string{"1. ", "2. ", "3. ", "4. ", "5. "} {
 		ctx, stop := context.WithCancel(t.Context())
-		printed, err := demoCommand(t, ctx, &onText{at, stop}, "--dir", dir, "--events", "2000")
+		printed, err := demoCommand(ctx, t, &onText{at, stop}, "--dir", dir, "--events", "2000")
 		stop()
 		if err == nil || !strings.HasPrefix(err.Error(), "stopped before the end") || strings.Contains(printed, "Try:") {
 			t.Errorf("stopped at %q: %v\n%s", at, err, printed)
 		}
 	}
-	if printed, err := demoCommand(t, t.Context(), io.Discard, "--dir", dir, "--events", "2000", "--keep=false"); err != nil {
+	if printed, err := demoCommand(t.Context(), t, io.Discard, "--dir", dir, "--events", "2000", "--keep=false"); err != nil {
 		t.Fatalf("after all that: %v\n%s", err, printed)
 	}
 	if there, err := os.ReadDir(dir); err != nil || len(there) > 0 { // the folder was there before
@@ -96,7 +96,7 @@ func TestDemoFindsWhatIsWrong(t *testing.T) {
 			t.Error(err)
 		}
 	}}
-	printed, err := demoCommand(t, t.Context(), take, "--dir", dir, "--events", "2000")
+	printed, err := demoCommand(t.Context(), t, take, "--dir", dir, "--events", "2000")
 	var usage *UsageError
 	if err == nil || errors.As(err, &usage) || !strings.Contains(err.Error(), dir) {
 		t.Errorf("a file is missing, and the demo ends with %v\n%s", err, printed)
@@ -126,7 +126,7 @@ func TestDemoLeavesOtherFoldersAlone(t *testing.T) {
 		if err := os.WriteFile(mine, []byte("mine"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		_, err := demoCommand(t, t.Context(), io.Discard, "--dir", dir)
+		_, err := demoCommand(t.Context(), t, io.Discard, "--dir", dir)
 		var usage *UsageError
 		if !errors.As(err, &usage) {
 			t.Errorf("%s: %v, want wrong usage", name, err)

@@ -159,10 +159,13 @@ func serveS3(dir string, stdin io.Reader, stdout io.Writer) error {
 			if _, err := fmt.Fprintf(stdout, "listening on http://%s\n", address); err != nil {
 				return err
 			}
-			if err = <-ended; ctx.Err() != nil {
+			err = <-ended
+			select {
+			case <-ctx.Done(): // as was asked for
 				return nil
+			default:
+				return err
 			}
-			return err
 		}
 	}
 	return fmt.Errorf("S3 server: %w", err)

@@ -65,7 +65,7 @@ func subscriberService() *grpc.ServiceDesc {
 }
 
 // The signature is gRPC's; this server has no interceptors.
-func handlePublish(srv any, ctx context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) { //nolint:revive
+func handlePublish(srv any, ctx context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) { //nolint:revive // the order of arguments is gRPC's
 	s := srv.(publisher).server
 	var req publishRequest
 	defer req.free()
@@ -88,7 +88,7 @@ func handlePublish(srv any, ctx context.Context, decode func(any) error, _ grpc.
 	return encodeIDs(first, len(req.messages)), nil
 }
 
-func handlePull(srv any, ctx context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) { //nolint:revive
+func handlePull(srv any, ctx context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) { //nolint:revive // the order of arguments is gRPC's
 	var req pubsubpb.PullRequest
 	if err := decode(&req); err != nil {
 		return nil, err

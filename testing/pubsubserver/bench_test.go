@@ -57,6 +57,7 @@ func fill(b *testing.B, addr string, thousands int) {
 }
 
 func perSecond(b *testing.B, messages int, d time.Duration) {
+	b.Helper()
 	b.ReportMetric(float64(messages)/d.Seconds(), "msgs/s")
 	b.ReportMetric(0, "ns/op")
 }
@@ -76,6 +77,7 @@ func BenchmarkPublish(b *testing.B) {
 }
 
 func dirFor(b *testing.B, where string) string {
+	b.Helper()
 	if where == "memory" {
 		return inMemory
 	}

@@ -12,6 +12,7 @@ import (
 // what others take Pub/Sub to be.
 func TestConformanceOfGooglesFake(t *testing.T) {
 	pubsubtest.RunConformance(t, func(t *testing.T) pubsubtest.Harness {
+		t.Helper()
 		s := pstest.NewServer()
 		t.Cleanup(func() {
 			if err := s.Close(); err != nil {

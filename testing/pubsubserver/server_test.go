@@ -42,12 +42,14 @@ func TestConformance(t *testing.T) {
 	t.Run("memory", func(t *testing.T) {
 		t.Parallel()
 		pubsubtest.RunConformance(t, func(t *testing.T) pubsubtest.Harness {
+			t.Helper()
 			return pubsubtest.Harness{Addr: pubsubtest.Start(t, pubsubserver.Options{}).Addr()}
 		})
 	})
 	t.Run("disk", func(t *testing.T) {
 		t.Parallel()
 		pubsubtest.RunConformance(t, func(t *testing.T) pubsubtest.Harness {
+			t.Helper()
 			return pubsubtest.Harness{Addr: pubsubtest.Start(t, pubsubserver.Options{DataDir: t.TempDir()}).Addr()}
 		})
 	})

@@ -290,7 +290,7 @@ func (d *jsonDecoder[R]) value(n *node[R], depth int) bool {
 		s, ok := d.str("a string")
 		return ok && d.set(n, alias(s), '"')
 	case '{':
-		if n.elem != nil && !n.explode && n.items != nil && d.plan.mapping.Strict == false {
+		if n.elem != nil && !n.explode && n.items != nil && !d.plan.mapping.Strict {
 			return d.element(n, 0, depth) // a single one where a list is wanted
 		}
 		if len(n.children) == 0 {

@@ -465,12 +465,12 @@ func TestDiskIsFull(t *testing.T) {
 	s := open(t, t.TempDir())
 	bin := s.NewBin()
 	before := put(t, bin, chunkOf(1000))
-	real := bin.file.File
+	whole := bin.file.File
 	bin.file.File = full
 	if _, err := bin.Put(chunkOf(2000)); !errors.Is(err, unix.ENOSPC) {
 		t.Errorf("Put: %v, want %v", err, unix.ENOSPC)
 	}
-	bin.file.File = real
+	bin.file.File = whole
 	after := put(t, bin, chunkOf(3000))
 	for packet, want := range map[string][]byte{string(before): chunkOf(1000), string(after): chunkOf(3000)} {
 		if got, err := s.Get([]byte(packet), nil); err != nil || !bytes.Equal(got, want) {

@@ -50,7 +50,7 @@ type leaf[R any] struct {
 type encoder[R any] struct {
 	table  *schemas.Table[R]
 	codec  *rows.Codec[R]
-	writer *parquet.Writer
+	writer *parquet.Writer //nolint:staticcheck // a GenericWriter is one of a row type; columns are written here one by one
 	leaves []*leaf[R]
 	rows   [batch]R
 	// present is a bitmap of the columns that any row of the batch has: most have values in no row of it.

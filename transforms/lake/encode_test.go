@@ -2,6 +2,7 @@ package lake
 
 import (
 	"bytes"
+	"errors"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -310,7 +311,7 @@ func TestLevels(t *testing.T) {
 	reader := f.RowGroups()[0].Rows()
 	defer reader.Close()
 	var buffer [1]parquet.Row
-	if _, err := reader.ReadRows(buffer[:]); err != nil && err != io.EOF {
+	if _, err := reader.ReadRows(buffer[:]); err != nil && !errors.Is(err, io.EOF) {
 		t.Fatal(err)
 	}
 	buffer[0].Range(func(column int, values []parquet.Value) bool {

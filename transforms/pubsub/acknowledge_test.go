@@ -58,7 +58,9 @@ func startAckServer(t *testing.T, s *ackServer) {
 	go func() { done <- server.Serve(l) }()
 	t.Cleanup(func() {
 		server.Stop()
-		<-done
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
 	})
 	t.Setenv("PUBSUB_EMULATOR_HOST", l.Addr().String())
 }

@@ -47,8 +47,11 @@ func Example() {
 	}
 	defer server.Close()
 	go server.Serve() //nolint:errcheck // it ends with Close
-	os.Setenv("PUBSUB_EMULATOR_HOST", server.Addr())
-	defer os.Unsetenv("PUBSUB_EMULATOR_HOST")
+	if err := os.Setenv("PUBSUB_EMULATOR_HOST", server.Addr()); err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer func() { _ = os.Unsetenv("PUBSUB_EMULATOR_HOST") }() // a name that can be set can be unset
 
 	const topic, subscription = "projects/shop/topics/events", "projects/shop/subscriptions/lake"
 	if err := server.Create(ctx, topic, subscription); err != nil {

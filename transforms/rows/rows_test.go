@@ -246,9 +246,9 @@ func TestLargeCounts(t *testing.T) {
 			continue
 		}
 		for _, n := range [][]byte{{0xff, 0xff, 0xff, 0xff, 0x07}, {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01}, {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01}, {0x80}} {
-			body := make([]byte, (columns+7)/8)
-			body[i/8] |= 1 << (i % 8)
-			body = append(body, n...)
+			bitmap := make([]byte, (columns+7)/8)
+			bitmap[i/8] |= 1 << (i % 8)
+			body := slices.Concat(bitmap, n)
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
 			var row schemas.Interaction

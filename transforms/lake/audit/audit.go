@@ -294,7 +294,8 @@ func (a *auditor) list(ctx context.Context, l layout, t *Table) ([]*file, error)
 		}
 		t.Files++
 		t.Bytes += e.Size
-		shards, ok := 0, false
+		var shards int
+		var ok bool
 		if f.shard, shards, f.seq, ok = parseFileName(name); !ok {
 			a.find(KindName, e.Key, "a data file is called part-<shard>-of-<shards>-<number>.parquet, with 5, 5 and 6 digits")
 			// What is in it is read by those who read the lake, so it is looked at, too.
@@ -340,7 +341,6 @@ func (a *auditor) gaps(ctx context.Context, s *slot) error {
 			}
 			if !there {
 				a.find(KindGap, f.key, "files are numbered from 0 without a gap, but there is no number %d before it", next)
-				next = f.seq
 				break
 			}
 		}

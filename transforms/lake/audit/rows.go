@@ -265,7 +265,7 @@ func (a *auditor) contentOf(ctx context.Context, f *file, l layout, spec spec) (
 	if err != nil {
 		return c, err
 	}
-	a.metadata(f, pf, spec)
+	a.metadata(f, pf)
 	check := checker{auditor: a, file: f, layout: l, columns: a.columns(f, pf.Schema(), spec), content: &c}
 	for _, group := range pf.RowGroups() {
 		if err := check.group(group); err != nil {
@@ -283,7 +283,7 @@ func (a *auditor) contentOf(ctx context.Context, f *file, l layout, spec spec) (
 func closeObject(o store.Object) { _ = o.Close() }
 
 // metadata looks at what the footer says of the file.
-func (a *auditor) metadata(f *file, pf *parquet.File, spec spec) {
+func (a *auditor) metadata(f *file, pf *parquet.File) {
 	for _, key := range []string{metaRun, metaWriter} {
 		if v, _ := pf.Lookup(key); v == "" {
 			a.find(KindMetadata, f.key, "the footer has no %s", key)

@@ -208,7 +208,7 @@ func (s *Store) commitOnce(ctx context.Context, key string, body []byte) (outcom
 	case errors.Is(err, ErrNotFound):
 		return Unknown, false, created // Nothing has landed: the same name may be tried again.
 	case err != nil:
-		return Unknown, false, fmt.Errorf("read back after %q: %w", created, err)
+		return Unknown, false, fmt.Errorf("read back after %q: %w", created.Error(), err)
 	}
 	if err := s.driver.Sync(ctx, dirOf(key)); err != nil {
 		return Unknown, false, err
@@ -296,7 +296,7 @@ func (o *object) ReadAt(p []byte, off int64) (n int, err error) {
 	end := false
 	err = o.store.retry(o.ctx, func(context.Context) error {
 		n, err = o.Object.ReadAt(p, off)
-		if end = err == io.EOF; end {
+		if end = errors.Is(err, io.EOF); end {
 			return nil
 		}
 		return err
@@ -322,7 +322,7 @@ func (s *Store) ReadAll(ctx context.Context, key string, limit int64) ([]byte, e
 	}
 	body := make([]byte, o.Size())
 	n, err := o.ReadAt(body, 0)
-	if err == io.EOF && n == len(body) {
+	if errors.Is(err, io.EOF) && n == len(body) {
 		err = nil
 	}
 	if err = errors.Join(err, o.Close()); err != nil {

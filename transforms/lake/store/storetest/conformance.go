@@ -55,7 +55,9 @@ func testCreateThenRead(t *testing.T, h Harness) {
 			if !bytes.Equal(p[:n], tail) {
 				t.Errorf("%s: %s: got %d bytes, want %d, the same", key, read.name, n, len(tail))
 			}
-			if short := n < read.length; short != (err == io.EOF) && !(err == io.EOF && read.offset+n == size) || err != nil && err != io.EOF {
+			// The contract of io.ReaderAt: io.EOF where fewer bytes came, and it may come with the last ones.
+			ended := errors.Is(err, io.EOF)
+			if short := n < read.length; short != ended && !(ended && read.offset+n == size) || err != nil && !ended {
 				t.Errorf("%s: %s: %d of %d bytes with error %v", key, read.name, n, read.length, err)
 			}
 		}
