@@ -62,6 +62,9 @@ func (d *csvDecoder[R]) decode(rec *source.Record) *schemas.FieldError {
 		if n.id > 0 {
 			d.id.set(n.id, text)
 		}
+		if n.keep {
+			extra = d.keep(rec.Columns[i], text, extra)
+		}
 		for _, t := range n.targets {
 			if t.item != nil {
 				c, _ := d.plan.table.Column("items")

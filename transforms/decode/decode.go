@@ -86,6 +86,7 @@ type node[R any] struct {
 	targets  []*target[R]
 	id       int  // 1 + number of the part of the event id that this value is; 0: none
 	ignore   bool // known, but neither mapped nor kept
+	keep     bool // part of the event id, in no column: goes to extra too
 	explode  bool
 	items    func(*R) *[]schemas.Item // this array fills a list of items
 }
@@ -279,6 +280,7 @@ func indexOf[R any](columns []schemas.Column[R], name string) int {
 
 // finish checks the tree and makes it ready to use.
 func (n *node[R]) finish(exploding bool, element *node[R]) error {
+	n.keep = n.id > 0 && len(n.targets) == 0 && !n.ignore
 	if len(n.children) > 64 {
 		return fmt.Errorf("%d fields in one object: 64 are possible", len(n.children))
 	}

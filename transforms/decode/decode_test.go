@@ -552,3 +552,37 @@ func TestTimesAsOfPackageTime(t *testing.T) {
 		}
 	})
 }
+
+// What is named in event_id, and fills no column, is kept as any other field is, unless it is ignored.
+func TestPartsOfIDsAreKept(t *testing.T) {
+	const m = "fields: {user_id: {path: u}}\nevent_id: [u, seq, at.x, note]\nignore: [note]"
+	for _, tc := range []struct{ record, want string }{
+		{`{"u":"ann","seq":7,"at":{"x":"a\tb","y":1},"note":"n"}`, `seq: 7, at.x: "a\tb", at.y: 1`},
+		{`{"u":"ann","seq":"\u0031.2.3.4","at":{"x":true}}`, `seq: "` + schemas.AddressRemoved + `", at.x: true`},
+		{`{"u":"192.0.2.1","seq":null}`, `seq: null`},
+	} {
+		if got := texts(one(t, newDecoder(t, mapping(t, m)), tc.record))["extra"]; got != tc.want {
+			t.Errorf("%s is kept as\n%s, want\n%s", tc.record, got, tc.want)
+		}
+	}
+	// Ignored or not, it is a part of the id.
+	with, without := one(t, newDecoder(t, mapping(t, m)), `{"u":"a","note":"1"}`), one(t, newDecoder(t, mapping(t, m)), `{"u":"a","note":"2"}`)
+	if with.EventID == without.EventID {
+		t.Error("events that differ in an ignored part of their ids have the same id")
+	}
+	// Limits are those of all that is kept.
+	d := newDecoder(t, mapping(t, m))
+	if one(t, d, `{"seq":1,`+manyKeys(decode.MaxExtra)+`}`); d.Dropped() != 1 {
+		t.Errorf("%d are left out, want 1", d.Dropped())
+	}
+	const exploding = "fields: {user_id: {path: u}, item_id: {path: 'e[].i'}}\nexplode: e\nevent_id: [s, 'e[].n']"
+	all := events(t, newDecoder(t, mapping(t, exploding)), &source.Record{Data: []byte(`{"s":9,"u":"ann","e":[{"i":"a","n":1},{"i":"b","n":2}]}`)})
+	for i, want := range []string{"s: 9, e[].n: 1", "s: 9, e[].n: 2"} {
+		if got := texts(all[i].Row)["extra"]; got != want {
+			t.Errorf("element %d is kept as %s, want %s", i, got, want)
+		}
+	}
+	csv := newDecoder(t, mapping(t, "format: csv\n"+m))
+	all = events(t, csv, record([]string{"u", "seq", "note", "z"}, "ann", "7", "n", "1"))
+	checkEvent(t, all[0], map[string]string{"user_id": "ann", "extra": `seq: "7", z: "1"`}, "", "")
+}

@@ -196,8 +196,16 @@ func (d *jsonDecoder[R]) object(n *node[R], depth int) bool {
 				return d.within(c.name)
 			}
 			seen |= 1 << child
-			if !d.colon() || !d.value(c, depth+1) {
+			if !d.colon() {
 				return d.within(c.name)
+			}
+			start := d.i
+			if !d.value(c, depth+1) {
+				return d.within(c.name)
+			}
+			if c.keep {
+				d.address = schemas.IsAddress(d.id.parts[c.id-1])
+				d.keep(n, name, d.b[start:d.i])
 			}
 		} else if !d.unknown(n, name, mark, depth) {
 			return false
@@ -246,10 +254,15 @@ func (d *jsonDecoder[R]) unknown(n *node[R], name []byte, mark, depth int) bool 
 	if !d.skip(depth + 1) {
 		return d.within(string(name))
 	}
+	d.keep(n, name, d.b[start:d.i])
+	return true
+}
+
+// keep puts a field of n into extra, as far as there is room. The value is JSON text.
+func (d *jsonDecoder[R]) keep(n *node[R], name, value []byte) {
 	if d.plan.table.Extra == nil {
-		return true
+		return
 	}
-	value := d.b[start:d.i]
 	if d.address {
 		value = removeAddresses(value)
 	}
@@ -265,16 +278,15 @@ func (d *jsonDecoder[R]) unknown(n *node[R], name []byte, mark, depth int) bool 
 	for i := range *list {
 		if (*list)[i].Key == path { // such as of a.b and of b within a: the keys of a map must differ
 			d.dropped++
-			return true
+			return
 		}
 	}
 	if len(*list) >= MaxExtra || d.extra+len(path)+len(value) > MaxExtraBytes {
 		d.dropped++
-		return true
+		return
 	}
 	d.extra += len(path) + len(value)
 	*list = append(*list, schemas.Pair{Key: path, Value: alias(value)})
-	return true
 }
 
 // value reads the value of a known field.
@@ -282,7 +294,7 @@ func (d *jsonDecoder[R]) value(n *node[R], depth int) bool {
 	if d.i >= len(d.b) {
 		return d.syntax("a value")
 	}
-	if n.ignore {
+	if n.ignore && n.id == 0 {
 		return d.skip(depth)
 	}
 	switch c := d.b[d.i]; c {
