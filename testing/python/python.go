@@ -32,15 +32,27 @@ func Path(t testing.TB) string {
 	if testing.Short() {
 		t.Skip("needs Python with DuckDB and pyarrow: run it without -short")
 	}
-	system, err := exec.LookPath("python3")
-	if err != nil {
-		t.Skipf("needs Python with DuckDB and pyarrow: there is no python3 in the PATH: %v", err)
+	path, err := Find(t.Context())
+	if errors.Is(err, exec.ErrNotFound) {
+		t.Skip(err)
 	}
-	path, err := environment(t.Context(), system)
 	if err != nil {
-		t.Fatalf("making a Python environment with DuckDB and pyarrow: %v", err)
+		t.Fatal(err)
 	}
 	return path
+}
+
+// Find is Path for programs. Its error Is exec.ErrNotFound where there is no python3.
+func Find(ctx context.Context) (string, error) {
+	system, err := exec.LookPath("python3")
+	if err != nil {
+		return "", fmt.Errorf("needs Python with DuckDB and pyarrow: there is no python3 in the PATH: %w", err)
+	}
+	path, err := environment(ctx, system)
+	if err != nil {
+		return "", fmt.Errorf("making a Python environment with DuckDB and pyarrow: %w", err)
+	}
+	return path, nil
 }
 
 // Run runs script with args, without a shell, and returns what it prints. The test fails where the script does.
