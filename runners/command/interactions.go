@@ -67,7 +67,8 @@ history. A partition gets a file _SUCCESS once the watermark is --grace past its
 	f.DurationVar(&options.FlushInterval, "flush_interval", options.FlushInterval, "how long a row of a stream waits for its commit, at most")
 	f.DurationVar(&options.Grace, "grace", options.Grace, "how long after its end a partition awaits rows until it is marked complete")
 	f.StringVar(&options.GeoDB, "geo", "", "MaxMind database `FILE` (.mmdb) from which places are derived; addresses themselves are never stored")
-	f.StringVar(&options.SpillDir, "spill_dir", options.SpillDir, "local `FOLDER` where rows wait for their commit")
+	f.StringVar(&options.SpillDir, "spill_dir", options.SpillDir, "local `FOLDER` where rows wait for their commit (default one of this user among the temporary files)")
+	f.Lookup("spill_dir").DefValue = "" // which differs from machine to machine
 	f.IntVar(&options.MaxRecordBytes, "max_record_bytes", options.MaxRecordBytes, "size of the largest record; a longer one is a dead letter")
 	f.StringVar(&options.TimestampAttribute, "timestamp_attribute", "", "message attribute with the event time, where the event has none")
 	f.StringVar(&options.IDAttribute, "id_attribute", "", "message attribute with the event id, where the event has none")

@@ -48,6 +48,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
+//go:generate go run ./internal/docgen
+
 // The groups of commands in help. Commands of groupPipelines launch a Beam job.
 const (
 	groupPipelines = "pipelines"
@@ -116,8 +118,8 @@ func newRoot(env *environment) *cobra.Command {
 		// One line a command, in alphabetical order.
 		newCompletionCommand(env),
 		newDemoCommand(env),
-		newInteractionsCommand(env),
 		newGenerateCommand(env),
+		newInteractionsCommand(env),
 		newMappingCommand(env),
 		newPubSubCommand(env),
 		newVerifyCommand(env),
