@@ -230,10 +230,18 @@ func pubSubServerKilled(w *world) int {
 // Two launches of the same stream share the messages.
 func twoStreamsAtOnce(w *world) int {
 	w.startBroker(pubsubserver.Options{MaxLease: shortLease})
-	one, other := w.startStream(), w.startStream()
+	one := w.startStream()
+	until(w.T, "one reads", func() bool { return w.broker.stats().Streams > 0 })
+	alone := w.broker.stats().Streams
+	other := w.startStream()
+	until(w.T, "the other reads, too", func() bool { return w.broker.stats().Streams > alone })
 	w.startPublishing(0).wantExit(0)
 	w.untilAllAcked(one, other)
-	w.wantTogether(one.drain(), other.drain())
+	first, second := one.drain(), other.drain()
+	if first.Read == 0 || second.Read == 0 {
+		w.Error("one of them has read all")
+	}
+	w.wantTogether(first, second)
 	return 0
 }
 
