@@ -149,6 +149,9 @@ func runInteractions(ctx context.Context, env *environment, o interactionsOption
 		Options: o.Options, log: env.log, drain: drain,
 		watch: func(state func() progress) (stop func()) { return env.startProgress(hard, "interactions", state) },
 	})
+	if err != nil && hard.Err() != nil {
+		err = errors.New("stopped before the end; what was not committed is read again by the next run")
+	}
 	err = errors.Join(err, stopProfile())
 	if errors.Is(err, lake.ErrLayout) {
 		return &UsageError{Err: err}

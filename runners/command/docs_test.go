@@ -1,0 +1,103 @@
+package command
+
+import (
+	"bytes"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"backbone/testing/python"
+)
+
+// page reads a page of the documentation.
+func page(t *testing.T, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("..", "..", filepath.FromSlash(name)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// runLine runs a command line of the real tree and returns what it prints.
+func runLine(t *testing.T, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	env := &environment{stdin: strings.NewReader(""), stdout: &out, stderr: newScreen(&errs), environ: func() []string { return nil }}
+	code = execute(t.Context(), env, newRoot(env), args)
+	return code, out.String(), errs.String()
+}
+
+// The example of the page about mappings is right: what the page says becomes of it does.
+func TestMappingExampleOfDocs(t *testing.T) {
+	text := page(t, "docs/mapping.md")
+	t.Chdir(t.TempDir())
+	files := regexp.MustCompile("(?s)<!-- (\\S+) -->\n```\\w+\n(.*?)```").FindAllStringSubmatch(text, -1)
+	if len(files) != 2 {
+		t.Fatalf("there are %d files on the page, want 2", len(files))
+	}
+	for _, file := range files {
+		if err := os.WriteFile(file[1], []byte(file[2]), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	code, out, errs := runLine(t, "mapping", "check", "shop.yaml", "events.jsonl")
+	if code != exitDone || !regexp.MustCompile(`(?m)shelf.*extra`).MatchString(out) || !regexp.MustCompile(`(?m)debug.*ignored`).MatchString(out) {
+		t.Errorf("mapping check ends with %d:\n%s%s", code, out, errs)
+	}
+	if code, _, errs := runLine(t, "interactions", "--input", "events.jsonl", "--mapping", "shop.yaml", "--lake", "lake"); code != exitDone {
+		t.Fatalf("interactions ends with %d:\n%s", code, errs)
+	}
+	t.Run("Rows", func(t *testing.T) { // skipped where there is no python3
+		got := python.Run(t, `import duckdb
+for row in duckdb.sql("SELECT event_type, feedback_kind, item_id, len(items), revenue, context.device_class FROM 'lake/interactions/**/*.parquet' ORDER BY event_time").fetchall():
+    print(row)`)
+		want := `('view', 'implicit', 'mug-3', None, None, 'mobile')
+('add_to_cart', 'implicit', 'mug-3', None, None, None)
+('purchase', 'implicit', None, 2, 24.5, None)
+('wish', 'implicit', 'pot-2', None, None, None)
+`
+		if got != want {
+			t.Errorf("rows are\n%swant\n%s", got, want)
+		}
+	})
+}
+
+// Every query and every program with PyArrow that the documentation shows runs on a lake.
+func TestQueriesOfDocs(t *testing.T) {
+	python.Path(t) // skips where there is none, before all the work
+	var queries, programs []string
+	fence := regexp.MustCompile("(?ms)^```(sql|python)\n(.*?)^```")
+	for _, name := range []string{"README.md", "docs/lake.md", "docs/operations.md", "docs/mapping.md"} {
+		for _, block := range fence.FindAllStringSubmatch(page(t, name), -1) {
+			switch {
+			case block[1] == "sql":
+				queries = append(queries, strings.Split(strings.TrimSpace(block[2]), ";\n\n")...)
+			case strings.Contains(block[2], "pyarrow"):
+				programs = append(programs, block[2])
+			}
+		}
+	}
+	if len(queries) < 6 || len(programs) == 0 {
+		t.Fatalf("%d queries and %d programs are found, there are more", len(queries), len(programs))
+	}
+	dir := filepath.Join(t.TempDir(), "demo")
+	if printed, err := demoCommand(t.Context(), t, io.Discard, "--dir", dir, "--events", "3000"); err != nil {
+		t.Fatalf("%v\n%s", err, printed)
+	}
+	t.Chdir(dir)
+	for _, query := range queries {
+		rows := strings.TrimSpace(python.Run(t, `import duckdb, sys; print(len(duckdb.sql(sys.argv[1]).fetchall()))`, query))
+		if rows == "0" && !strings.Contains(query, "HAVING count(*) > 1") {
+			t.Errorf("this finds nothing:\n%s", query)
+		}
+	}
+	for _, program := range programs {
+		if got := strings.TrimSpace(python.Run(t, program)); got == "" || got == "0" {
+			t.Errorf("this prints %q:\n%s", got, program)
+		}
+	}
+}
