@@ -157,7 +157,7 @@ func TestOutcome(t *testing.T) {
 }
 
 func TestFingerprint(t *testing.T) {
-	print := func(o generator.Options) string {
+	printed := func(o generator.Options) string {
 		t.Helper()
 		s, err := fingerprint(o)
 		if err != nil {
@@ -165,11 +165,11 @@ func TestFingerprint(t *testing.T) {
 		}
 		return s
 	}
-	a := print(generator.Options{Events: 3000, Seed: 1})
-	if b := print(generator.Options{Events: 3000, Seed: 1}); a != b {
+	a := printed(generator.Options{Events: 3000, Seed: 1})
+	if b := printed(generator.Options{Events: 3000, Seed: 1}); a != b {
 		t.Errorf("the same generator has fingerprints %s and %s", a, b)
 	}
-	if b := print(generator.Options{Events: 3000, Seed: 2}); a == b {
+	if b := printed(generator.Options{Events: 3000, Seed: 2}); a == b {
 		t.Errorf("two seeds have the same fingerprint %s", a)
 	}
 }
@@ -237,10 +237,10 @@ db = duckdb.connect()
 db.execute("set TimeZone='UTC'")
 db.execute(f"create view rows as select * from read_parquet('{lake}/**/*.parquet', hive_types_autocast=false)")
 db.execute(f"create view good as select * from '{truth}/truth.parquet' where verdict in ('good', 'late')")
-print(db.execute("""select count(*) filter (r.event_id is null), count(*) filter (r.event_time <> g.event_time),
+printed(db.execute("""select count(*) filter (r.event_id is null), count(*) filter (r.event_time <> g.event_time),
     count(*) filter (strftime(r.event_time, '%Y-%m-%d %H') <> r.dt || ' ' || r.hour)
     from good g left join rows r using (event_id)""").fetchone())
-print(db.execute("select count(*) - count(distinct event_id) from rows").fetchone())
+printed(db.execute("select count(*) - count(distinct event_id) from rows").fetchone())
 `, lake, d.in.dir)
 			if want := "(0, 0, 0)\n(0,)\n"; got != want {
 				t.Errorf("good events missing, at the wrong time, in the wrong partition, and ids twice: %q, want %q", got, want)

@@ -57,7 +57,7 @@ func (p *process) wait() (Sample, []byte, error) {
 		return Sample{}, nil, fmt.Errorf("%v: the operating system does not tell what it took", p.cmd.Args)
 	}
 	cpu := time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
-	return Sample{Wall: wall.Seconds(), CPU: cpu.Seconds(), RSS: int64(usage.Maxrss) * 1024}, p.out.Bytes(), nil
+	return Sample{Wall: wall.Seconds(), CPU: cpu.Seconds(), RSS: usage.Maxrss * 1024}, p.out.Bytes(), nil
 }
 
 // end asks a program to finish what it holds and waits for its end.

@@ -261,7 +261,7 @@ func eachText(r io.ReaderAt, size int64, column string, each func(string)) error
 func eachValue(pages parquet.Pages, values []parquet.Value, each func(string)) error {
 	for {
 		page, err := pages.ReadPage()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {
@@ -273,7 +273,7 @@ func eachValue(pages parquet.Pages, values []parquet.Value, each func(string)) e
 			for _, v := range values[:n] {
 				each(rows.Alias(v.ByteArray()))
 			}
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				break
 			}
 			if err != nil {

@@ -60,6 +60,13 @@ func read(t testing.TB, body []byte) (*parquet.File, []record) {
 		t.Fatal(err)
 	}
 	paths := f.Schema().Columns()
+	for _, group := range f.Metadata().RowGroups {
+		for i, c := range group.Columns { // by which Spark finds a column
+			if got := c.MetaData.PathInSchema; !slices.Equal(got, paths[i]) {
+				t.Fatalf("column %q is named %q in its metadata", paths[i], got)
+			}
+		}
+	}
 	var out []record
 	buffer := make([]parquet.Row, 64)
 	for _, group := range f.RowGroups() {
@@ -86,7 +93,7 @@ func read(t testing.TB, body []byte) (*parquet.File, []record) {
 				})
 				out = append(out, rec)
 			}
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				break
 			}
 			if err != nil {
@@ -364,6 +371,7 @@ func TestMetadata(t *testing.T) {
 
 // The same rows in any order make the same file, for one writer; the content hash is the same for every writer.
 func TestFileDependsOnItsRowsOnly(t *testing.T) {
+	one, two := newInteractions(), newInteractions()
 	rapid.Check(t, func(rt *rapid.T) {
 		all := make([]schemas.Interaction, rapid.IntRange(1, 5).Draw(rt, "rows"))
 		for i := range all {
@@ -371,9 +379,9 @@ func TestFileDependsOnItsRowsOnly(t *testing.T) {
 			all[i].UserID = rapid.SampledFrom([]string{"ann", "bob"}).Draw(rt, "user")
 			all[i].EventTime = schemas.Some(rapid.Int64Range(0, 1).Draw(rt, "time"))
 		}
-		first := encodeFile(t, newInteractions(), "run", "writer", all...)
+		first := encodeFile(t, one, "run", "writer", all...)
 		shuffled := rapid.Permutation(all).Draw(rt, "order")
-		if !bytes.Equal(first, encodeFile(t, newInteractions(), "run", "writer", shuffled...)) {
+		if !bytes.Equal(first, encodeFile(t, two, "run", "writer", shuffled...)) {
 			rt.Fatal("the same rows in another order make another file")
 		}
 		content := func(body []byte) string {
@@ -381,7 +389,7 @@ func TestFileDependsOnItsRowsOnly(t *testing.T) {
 			hash, _ := f.Lookup(metaContent)
 			return hash
 		}
-		other := encodeFile(t, newInteractions(), "other run", "other writer", shuffled...)
+		other := encodeFile(t, one, "other run", "other writer", shuffled...)
 		if bytes.Equal(first, other) || content(first) != content(other) {
 			rt.Fatal("files of two writers are the same, or their content hashes differ")
 		}
@@ -413,7 +421,9 @@ func TestOthersReadTheFile(t *testing.T) {
 	row.Context.Country, row.Context.IsBot = "AT", schemas.Some(false)
 	row.Lineage.Offset = schemas.Some[int64](12)
 	path := filepath.Join(t.TempDir(), "part.parquet")
-	if err := os.WriteFile(path, encodeFile(t, newInteractions(), "run", "writer", row), 0o600); err != nil {
+	c := newInteractions()
+	encodeFile(t, c, "run", "writer", row) // so that the encoder is not fresh
+	if err := os.WriteFile(path, encodeFile(t, c, "run", "writer", row), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	out := python.Run(t, `
@@ -425,18 +435,19 @@ def short(v):
     if isinstance(v, tuple): return list(v)
     return v if isinstance(v, (int, float, str, bool)) else str(v)
 arrow = pq.read_table(path)
+columns = pq.ParquetFile(path).metadata.row_group(0)
 duck = duckdb.sql("""select epoch_us(event_time) as at, event_id, user_id, value, experiment_ids, items[2].unit_price as price,
     items[1].quantity as quantity, extra['shelf'] as shelf, context.country as country, context.is_bot as bot,
     lineage."offset" as byte, visitor_id is null as nobody, typeof(event_time) as kind from read_parquet(?)""", params=[path])
 print(json.dumps({"arrow": short(arrow.to_pylist()[0]), "type": str(arrow.schema.field("event_time").type),
-    "required": not arrow.schema.field("event_id").nullable, "duck": dict(zip(duck.columns, short(list(duck.fetchall()[0]))))}))
+    "column": columns.column(0).path_in_schema, "required": not arrow.schema.field("event_id").nullable, "duck": dict(zip(duck.columns, short(list(duck.fetchall()[0]))))}))
 `, path)
 	var got, want any
 	if err := json.Unmarshal([]byte(out), &got); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	if err := json.Unmarshal([]byte(`{
-		"type": "timestamp[us, tz=UTC]", "required": true,
+		"type": "timestamp[us, tz=UTC]", "column": "event_id", "required": true,
 		"arrow": {
 			"event_id": "e-1", "event_time": "2026-11-22 14:30:00.123456+00:00", "user_id": "Zoë", "event_type": "purchase", "value": 1.5,
 			"items": [{"item_id": "i", "quantity": 2}, {"item_id": "j", "unit_price": 9.99}], "experiment_ids": ["a", "b"],

@@ -58,7 +58,8 @@ func (j *job) subscribe(ctx context.Context, subscription string, flushInterval 
 		}
 		lanes[i] = &lane{maker: m}
 		receiving.Go(func() {
-			if err := lanes[i].receive(streaming, client, subscription, len(lanes)); err != nil && streaming.Err() == nil {
+			err := lanes[i].receive(streaming, client, subscription, len(lanes))
+			if streaming.Err() == nil {
 				stop(err)
 			}
 		})
