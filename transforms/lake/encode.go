@@ -243,6 +243,15 @@ func (e *encoder[R]) file(all []encoded, meta map[string]string) ([]byte, error)
 	if err := e.writer.Close(); err != nil {
 		return nil, err
 	}
+	// Reset of parquet-go v0.32.0 clears what the metadata of the last file refers to, and so the writer's own paths of
+	// columns (parquet-go/parquet-go#602): all files after the first would name no column, and Spark and Athena would
+	// refuse them.
+	groups := e.writer.File().Metadata().RowGroups
+	for i := range groups {
+		for k := range groups[i].Columns {
+			groups[i].Columns[k].MetaData.PathInSchema = nil
+		}
+	}
 	return e.out.Bytes(), nil
 }
 
