@@ -237,10 +237,10 @@ db = duckdb.connect()
 db.execute("set TimeZone='UTC'")
 db.execute(f"create view rows as select * from read_parquet('{lake}/**/*.parquet', hive_types_autocast=false)")
 db.execute(f"create view good as select * from '{truth}/truth.parquet' where verdict in ('good', 'late')")
-printed(db.execute("""select count(*) filter (r.event_id is null), count(*) filter (r.event_time <> g.event_time),
+print(db.execute("""select count(*) filter (r.event_id is null), count(*) filter (r.event_time <> g.event_time),
     count(*) filter (strftime(r.event_time, '%Y-%m-%d %H') <> r.dt || ' ' || r.hour)
     from good g left join rows r using (event_id)""").fetchone())
-printed(db.execute("select count(*) - count(distinct event_id) from rows").fetchone())
+print(db.execute("select count(*) - count(distinct event_id) from rows").fetchone())
 `, lake, d.in.dir)
 			if want := "(0, 0, 0)\n(0,)\n"; got != want {
 				t.Errorf("good events missing, at the wrong time, in the wrong partition, and ids twice: %q, want %q", got, want)
