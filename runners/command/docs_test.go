@@ -101,3 +101,83 @@ func TestQueriesOfDocs(t *testing.T) {
 		}
 	}
 }
+
+// shellWord is a word of a command line, with its quotes.
+var shellWord = regexp.MustCompile(`(?:'[^']*'|"[^"]*"|[^\s'"])+`)
+
+// commandLines returns the arguments of each call of backbone in a piece of shell.
+func commandLines(shell string) [][]string {
+	var calls [][]string
+lines:
+	for line := range strings.Lines(strings.ReplaceAll(shell, "\\\n", " ")) {
+		var args []string
+		called := false
+		for _, word := range shellWord.FindAllString(line, -1) {
+			if strings.HasPrefix(word, "#") || called && (word == ">" || word == "|" || word == "&") {
+				break
+			}
+			word = strings.TrimSuffix(strings.NewReplacer(`'`, "", `"`, "").Replace(word), ")")
+			switch {
+			case called:
+				args = append(args, word)
+			case filepath.Base(word) == "backbone" || strings.HasSuffix(word, "(backbone"):
+				called = true
+			case !strings.Contains(word, "=") && word != "source": // not VARIABLE=value
+				continue lines // another program
+			}
+		}
+		if called {
+			calls = append(calls, args)
+		}
+	}
+	return calls
+}
+
+// Every command line in the documentation, and in the help of the commands, names a command that there is with flags that it
+// has.
+func TestCommandLinesOfDocs(t *testing.T) {
+	lines := map[string][][]string{}
+	pages, err := filepath.Glob(filepath.Join("..", "..", "docs", "*.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	fence := regexp.MustCompile("(?ms)^```sh\n(.*?)^```")
+	for _, path := range append(pages, filepath.Join("..", "..", "README.md"), filepath.Join("..", "..", "CONTRIBUTING.md")) {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, block := range fence.FindAllStringSubmatch(string(text), -1) {
+			lines[filepath.Base(path)] = append(lines[filepath.Base(path)], commandLines(block[1])...)
+		}
+	}
+	for _, cmd := range commands(Tree()) {
+		lines[cmd.CommandPath()] = commandLines(cmd.Example)
+	}
+	total := 0
+	for where, calls := range lines {
+		for _, args := range calls {
+			total++
+			root := Tree()
+			text := strings.Join(args, " ")
+			args, err := pipelineAsCommand(root, args)
+			if err != nil {
+				t.Errorf("%s: backbone %s: %v", where, text, err)
+				continue
+			}
+			cmd, rest, err := root.Traverse(args)
+			if err == nil {
+				err = cmd.ParseFlags(rest)
+			}
+			if err == nil && cmd.Args != nil {
+				err = cmd.ValidateArgs(cmd.Flags().Args())
+			}
+			if err != nil {
+				t.Errorf("%s: backbone %s: %v", where, text, err)
+			}
+		}
+	}
+	if total < 40 {
+		t.Errorf("%d command lines are found, there are more", total)
+	}
+}
