@@ -17,17 +17,18 @@ type contender struct {
 
 // compare lets contenders run one after the other, for all rounds.
 func (b *bench) compare(ctx context.Context, s *Section, count int64, contenders []contender) error {
+	fmt.Fprintf(b.log, "%s\n", s.Title)
 	for _, c := range contenders {
 		s.Rows = append(s.Rows, &Row{Name: c.name, Count: count})
 	}
 	for round := range b.rounds {
 		for i, c := range contenders {
-			fmt.Fprintf(b.log, "%s: round %d of %d: %s\n", s.Title, round+1, b.rounds, c.name)
 			lake := filepath.Join(b.work, "lake")
 			sample, err := c.run(ctx, lake, round)
 			if err = errors.Join(err, os.RemoveAll(lake)); err != nil {
 				return fmt.Errorf("%s: %w", c.name, err)
 			}
+			fmt.Fprintf(b.log, "round %d of %d: %s: %v\n", round+1, b.rounds, c.name, sample)
 			s.Rows[i].Samples = append(s.Rows[i].Samples, sample)
 		}
 	}

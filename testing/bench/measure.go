@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"syscall"
 	"time"
 )
@@ -15,6 +16,10 @@ type Sample struct {
 	Wall float64 `json:"wall_seconds"`
 	CPU  float64 `json:"cpu_seconds"` // user and system
 	RSS  int64   `json:"rss_bytes"`   // the most there was
+}
+
+func (s Sample) String() string {
+	return fmt.Sprintf("%.2f s, %.2f s of CPU, %d MB", s.Wall, s.CPU, s.RSS/1e6)
 }
 
 // measure runs a program to its end.
@@ -50,11 +55,11 @@ func (p *process) wait() (Sample, []byte, error) {
 	err := p.cmd.Wait()
 	wall := time.Since(p.began)
 	if err != nil {
-		return Sample{}, nil, fmt.Errorf("%v: %w\n%s", p.cmd.Args, err, tail(p.complain.Bytes(), 4000))
+		return Sample{}, nil, fmt.Errorf("%s: %w\n%s", filepath.Base(p.cmd.Path), err, tail(p.complain.Bytes(), 4000))
 	}
 	usage, ok := p.cmd.ProcessState.SysUsage().(*syscall.Rusage)
 	if !ok {
-		return Sample{}, nil, fmt.Errorf("%v: the operating system does not tell what it took", p.cmd.Args)
+		return Sample{}, nil, fmt.Errorf("%s: the operating system does not tell what it took", filepath.Base(p.cmd.Path))
 	}
 	cpu := time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 	return Sample{Wall: wall.Seconds(), CPU: cpu.Seconds(), RSS: usage.Maxrss * 1024}, p.out.Bytes(), nil
