@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"flag"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -38,9 +37,9 @@ func TestSoak(t *testing.T) {
 		t.Skip("takes as long as it is told: -e2e.soak=30m")
 	}
 	w := &world{T: t, lake: filepath.Join(t.TempDir(), "lake")}
-	truth, spill := t.TempDir(), t.TempDir()
+	truth := t.TempDir()
 	w.startBroker(pubsubserver.Options{})
-	stream := w.start(source, "--spill_dir", spill, "--flush_interval", "10s")
+	stream := w.start(source, "--flush_interval", "10s")
 	began := time.Now()
 	publisher := start(t, "the publisher", w.env(), "generate", "--topic", topic, "--realtime", "--rate", strconv.Itoa(*soakRateFlag),
 		"--events", strconv.Itoa(int(soakFlag.Seconds()*float64(*soakRateFlag))), "--seed", "1", "--out", truth)
@@ -48,7 +47,7 @@ func TestSoak(t *testing.T) {
 	var all []usage
 	t.Logf("%8s %9s %8s %12s %10s %7s %12s %9s", "elapsed", "rss_mb", "threads", "descriptors", "spill_mb", "files", "acked", "backlog")
 	sample := func() {
-		u := w.usage(stream.process, spill)
+		u := w.usage(stream)
 		u.at = time.Since(began)
 		all = append(all, u)
 		t.Logf("%8s %9.1f %8d %12d %10.1f %7d %12d %9d", u.at.Round(time.Second), float64(u.rss)/1e6, u.threads, u.descriptors,
@@ -101,9 +100,9 @@ func highest(all []usage) (top usage) {
 var statusLine = regexp.MustCompile(`(?m)^(VmRSS|Threads):\s+(\d+)`)
 
 // usage asks the operating system what a process takes.
-func (w *world) usage(p *process, spill string) (u usage) {
+func (w *world) usage(j *job) (u usage) {
 	w.Helper()
-	proc := filepath.Join("/proc", strconv.Itoa(p.cmd.Process.Pid))
+	proc := filepath.Join("/proc", strconv.Itoa(j.cmd.Process.Pid))
 	status, err := os.ReadFile(filepath.Join(proc, "status"))
 	if err != nil {
 		w.Skipf("needs /proc: %v", err)
@@ -124,28 +123,8 @@ func (w *world) usage(p *process, spill string) (u usage) {
 		w.Fatal(err)
 	}
 	u.descriptors = len(descriptors)
-	err = filepath.WalkDir(spill, func(_ string, entry fs.DirEntry, err error) error {
-		if err != nil || entry.IsDir() {
-			return ignoreGone(err)
-		}
-		info, err := entry.Info()
-		if err == nil {
-			u.spilled += info.Size()
-		}
-		return ignoreGone(err)
-	})
-	if err != nil {
-		w.Fatal(err)
-	}
+	u.spilled = j.spilled()
 	stats := w.broker.stats()
 	u.files, u.acked, u.backlog = len(dataFiles(w.T, w.lake)), stats.Acked, stats.Backlog
 	return u
-}
-
-// ignoreGone takes it that a file may go away while one looks.
-func ignoreGone(err error) error {
-	if os.IsNotExist(err) {
-		return nil
-	}
-	return err
 }

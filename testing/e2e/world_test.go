@@ -65,15 +65,16 @@ func (w *world) env() []string {
 // job is a process that runs the pipeline.
 type job struct {
 	*process
-	summary string // path
+	summary string // paths
+	spill   string
 }
 
 // start starts the pipeline. Where the lake fails, batches of work do too, so each has a spill folder of its own.
 func (w *world) start(input string, args ...string) *job {
 	w.Helper()
 	w.n++
-	j := &job{summary: filepath.Join(w.TempDir(), "summary.json")}
-	args = append([]string{"interactions", "--input", input, "--lake", w.lake, "--spill_dir", w.TempDir(), "--summary", j.summary}, args...)
+	j := &job{summary: filepath.Join(w.TempDir(), "summary.json"), spill: w.TempDir()}
+	args = append([]string{"interactions", "--input", input, "--lake", w.lake, "--spill_dir", j.spill, "--summary", j.summary}, args...)
 	j.process = start(w.T, fmt.Sprintf("run %d", w.n), w.env(), args...)
 	return j
 }
@@ -82,6 +83,33 @@ func (w *world) start(input string, args ...string) *job {
 func (w *world) startStream(args ...string) *job {
 	w.Helper()
 	return w.start(source, append([]string{"--flush_interval", "500ms"}, args...)...)
+}
+
+// spilled returns the size of the chunks that wait for their commit.
+func (j *job) spilled() (bytes int64) {
+	j.t.Helper()
+	err := filepath.WalkDir(j.spill, func(_ string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return ignoreGone(err)
+		}
+		info, err := entry.Info()
+		if err == nil {
+			bytes += info.Size()
+		}
+		return ignoreGone(err)
+	})
+	if err != nil {
+		j.t.Fatal(err)
+	}
+	return bytes
+}
+
+// ignoreGone takes it that a file may go away while one looks.
+func ignoreGone(err error) error {
+	if os.IsNotExist(err) {
+		return nil
+	}
+	return err
 }
 
 // finish waits until a run has ended well.
