@@ -49,7 +49,7 @@ var ContextColumns = []Column[Context]{
 func within[R, P any](prefix string, columns []Column[P], place func(*R) *P) []Column[R] {
 	var out []Column[R]
 	for _, c := range columns {
-		o := Column[R]{Name: prefix + c.Name, Kind: c.Kind, Required: c.Required, Enum: c.Enum, System: c.System, Doc: c.Doc}
+		o := Column[R]{Name: prefix + c.Name, Kind: c.Kind, Required: c.Required, Enum: c.Enum, System: c.System, Made: c.Made, Doc: c.Doc}
 		switch {
 		case c.Str != nil:
 			o.Str = func(r *R) *string { return c.Str(place(r)) }

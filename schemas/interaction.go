@@ -16,7 +16,7 @@ type Interaction struct {
 	LoadedTime   Time
 	SessionID    string
 	ItemID       string
-	Items        []Item
+	Items        []LineItem
 	RequestID    string
 	Query        string
 
@@ -35,8 +35,8 @@ type Interaction struct {
 	Raw Raw
 }
 
-// Item is one of several items of an event: of a list shown, a cart, an order.
-type Item struct {
+// LineItem is one of several items of an event: of a list shown, a cart, an order.
+type LineItem struct {
 	ItemID     string
 	Position   Int
 	Quantity   Int
@@ -130,7 +130,7 @@ var Interactions = &Table[Interaction]{
 	},
 	Extra: func(r *Interaction) *[]Pair { return &r.Extra },
 	Columns: append([]Column[Interaction]{
-		{Name: "event_id", Kind: String, Required: true, Doc: "Identifies the event; rows with the same event_id are the same event. Made from the fields that identify it where the source has none (then lineage.synthetic_id is true).", Str: func(r *Interaction) *string { return &r.EventID }},
+		{Name: "event_id", Kind: String, Required: true, Made: true, Doc: "Identifies the event; rows with the same event_id are the same event. Made from the fields that identify it where the source has none (then lineage.synthetic_id is true).", Str: func(r *Interaction) *string { return &r.EventID }},
 		{Name: "event_time", Kind: Micros, Required: true, Doc: "When it happened.", Int: func(r *Interaction) *Int { return &r.EventTime }},
 		{Name: "user_id", Kind: String, Doc: "Who did it, where known. One of user_id and visitor_id is required.", Str: func(r *Interaction) *string { return &r.UserID }},
 		{Name: "visitor_id", Kind: String, Doc: "The device or cookie that did it.", Str: func(r *Interaction) *string { return &r.VisitorID }},
@@ -142,7 +142,7 @@ var Interactions = &Table[Interaction]{
 		{Name: "loaded_time", Kind: Micros, System: true, Doc: "When Backbone read it.", Int: func(r *Interaction) *Int { return &r.LoadedTime }},
 		{Name: "session_id", Kind: String, Doc: "The visit it belongs to.", Str: func(r *Interaction) *string { return &r.SessionID }},
 		{Name: "item_id", Kind: String, Doc: "The item it was done to. Events about an item need item_id or items.", Str: func(r *Interaction) *string { return &r.ItemID }},
-		{Name: "items", Kind: Items, Doc: "The items of an event that is about several: a list shown, a cart, an order. At most 1,000.", Items: func(r *Interaction) *[]Item { return &r.Items }},
+		{Name: "items", Kind: LineItems, Doc: "The items of an event that is about several: a list shown, a cart, an order. At most 1,000.", Items: func(r *Interaction) *[]LineItem { return &r.Items }},
 		{Name: "request_id", Kind: String, Doc: "The recommendation request whose answer the item was part of.", Str: func(r *Interaction) *string { return &r.RequestID }},
 		{Name: "query", Kind: String, Doc: "What was searched for.", Str: func(r *Interaction) *string { return &r.Query }},
 		{Name: "transaction_id", Kind: String, Doc: "The order that a purchase or refund belongs to.", Str: func(r *Interaction) *string { return &r.TransactionID }},
@@ -163,12 +163,12 @@ var Interactions = &Table[Interaction]{
 	)...),
 }
 
-// ItemColumns are the columns of one element of items.
-var ItemColumns = []Column[Item]{
-	{Name: "item_id", Kind: String, Required: true, Doc: "The item.", Str: func(r *Item) *string { return &r.ItemID }},
-	{Name: "position", Kind: Int64, Doc: "Place in the list, from 0.", Int: func(r *Item) *Int { return &r.Position }},
-	{Name: "quantity", Kind: Int64, Doc: "How many.", Int: func(r *Item) *Int { return &r.Quantity }},
-	{Name: "unit_price", Kind: Float64, Doc: "Price of one, in the event's currency.", Float: func(r *Item) *Float { return &r.UnitPrice }},
-	{Name: "score", Kind: Float64, Doc: "Score that the model gave it.", Float: func(r *Item) *Float { return &r.Score }},
-	{Name: "propensity", Kind: Float64, Doc: "Probability with which the policy showed it, in (0, 1].", Float: func(r *Item) *Float { return &r.Propensity }},
+// LineItemColumns are the columns of one element of items.
+var LineItemColumns = []Column[LineItem]{
+	{Name: "item_id", Kind: String, Required: true, Doc: "The item.", Str: func(r *LineItem) *string { return &r.ItemID }},
+	{Name: "position", Kind: Int64, Doc: "Place in the list, from 0.", Int: func(r *LineItem) *Int { return &r.Position }},
+	{Name: "quantity", Kind: Int64, Doc: "How many.", Int: func(r *LineItem) *Int { return &r.Quantity }},
+	{Name: "unit_price", Kind: Float64, Doc: "Price of one, in the event's currency.", Float: func(r *LineItem) *Float { return &r.UnitPrice }},
+	{Name: "score", Kind: Float64, Doc: "Score that the model gave it.", Float: func(r *LineItem) *Float { return &r.Score }},
+	{Name: "propensity", Kind: Float64, Doc: "Probability with which the policy showed it, in (0, 1].", Float: func(r *LineItem) *Float { return &r.Propensity }},
 }

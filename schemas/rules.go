@@ -121,7 +121,7 @@ func (r *Interaction) checkItems() *FieldError {
 	return nil
 }
 
-func (it *Item) check() *FieldError {
+func (it *LineItem) check() *FieldError {
 	switch {
 	case it.ItemID == "":
 		return missing("item_id", "every element of items needs an id")

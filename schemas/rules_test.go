@@ -21,7 +21,7 @@ func purchase() Interaction {
 		EventID: "018f3c1e-7d2a-7c4e-9b1a-0c5d2e8f6a7b", EventTime: Some(now), UserID: "ann", VisitorID: "cookie-1",
 		EventType: "purchase", FeedbackKind: Implicit, Value: Some(2.5), ValueUnit: "baskets",
 		ReceivedTime: Some(now), LoadedTime: Some(now), SessionID: "session-1", ItemID: "book-1",
-		Items: []Item{
+		Items: []LineItem{
 			{ItemID: "book-1", Position: Some[int64](0), Quantity: Some[int64](1), UnitPrice: Some(9.99), Score: Some(-0.5), Propensity: Some(1.0)},
 			{ItemID: "book-2", Position: Some[int64](1), Quantity: Some[int64](2), UnitPrice: Some(5.0), Score: Some(0.1), Propensity: Some(0.25)},
 			{ItemID: "book-3"},
@@ -205,7 +205,7 @@ var mutations = []mutation{
 		return path
 	}},
 	{"item id", CodeInvalidID, func(t *rapid.T, r *Interaction) string {
-		r.Items = []Item{{ItemID: "a"}, {ItemID: drawBadID(t)}}
+		r.Items = []LineItem{{ItemID: "a"}, {ItemID: drawBadID(t)}}
 		return "items[1].item_id"
 	}},
 	{"event time", CodeOutOfRange, func(t *rapid.T, r *Interaction) string {
@@ -232,7 +232,7 @@ var mutations = []mutation{
 	}},
 	{"not finite", CodeOutOfRange, func(t *rapid.T, r *Interaction) string {
 		f := Some(rapid.SampledFrom([]float64{math.NaN(), math.Inf(1), math.Inf(-1)}).Draw(t, "number"))
-		r.Items = []Item{{ItemID: "a"}}
+		r.Items = []LineItem{{ItemID: "a"}}
 		switch path := rapid.SampledFrom([]string{"value", "revenue", "items[0].unit_price", "items[0].score", "items[0].propensity"}).Draw(t, "path"); path {
 		case "value":
 			r.Value = f
@@ -304,7 +304,7 @@ func drawValid(t *rapid.T) Interaction {
 		},
 	}
 	for range rapid.IntRange(0, 3).Draw(t, "items") {
-		r.Items = append(r.Items, Item{
+		r.Items = append(r.Items, LineItem{
 			ItemID:     drawID(t, 1, 32),
 			Position:   drawOpt(t, natural),
 			Quantity:   drawOpt(t, natural),
@@ -323,8 +323,8 @@ func drawOpt[T any](t *rapid.T, g *rapid.Generator[T]) Opt[T] {
 	return Some(g.Draw(t, "value"))
 }
 
-func itemsOf(n int) []Item {
-	items := make([]Item, n)
+func itemsOf(n int) []LineItem {
+	items := make([]LineItem, n)
 	for i := range items {
 		items[i].ItemID = "book"
 	}

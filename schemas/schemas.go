@@ -40,20 +40,28 @@ type (
 // Pair is one entry of a map column. Maps keep the order in which they were filled.
 type Pair struct{ Key, Value string }
 
+// Number is one entry of a map column whose values are numbers.
+type Number struct {
+	Key   string
+	Value float64
+}
+
 // Kind is the type of a column's values.
 type Kind uint8
 
 // The kinds, with the accessor of Column that holds them and their Parquet type.
 const (
-	String  Kind = iota + 1 // Str; BYTE_ARRAY (STRING)
-	Int64                   // Int; INT64
-	Float64                 // Float; DOUBLE
-	Boolean                 // Bool; BOOLEAN
-	Micros                  // Int; INT64 (TIMESTAMP(MICROS, UTC))
-	Strings                 // List; LIST<STRING>
-	Map                     // Map; MAP<STRING, STRING>
-	Items                   // Items; LIST<STRUCT> with the columns of ItemColumns
-	Bytes                   // Str; BYTE_ARRAY, not necessarily UTF-8
+	String    Kind = iota + 1 // Str; BYTE_ARRAY (STRING)
+	Int64                     // Int; INT64
+	Float64                   // Float; DOUBLE
+	Boolean                   // Bool; BOOLEAN
+	Micros                    // Int; INT64 (TIMESTAMP(MICROS, UTC))
+	Strings                   // List; LIST<STRING>
+	Map                       // Map; MAP<STRING, STRING>
+	LineItems                 // Items; LIST<STRUCT> with the columns of LineItemColumns
+	Bytes                     // Str; BYTE_ARRAY, not necessarily UTF-8
+	Floats                    // Vector; LIST<FLOAT>
+	Numbers                   // Numbers; MAP<STRING, DOUBLE>
 )
 
 // Column is one column of a table whose rows are R. Of the accessors, the one that Kind names is set; it
@@ -64,6 +72,7 @@ type Column[R any] struct {
 	Required bool // never null
 	Enum     bool // few distinct values: worth a dictionary
 	System   bool // filled by Backbone, never taken from a producer's event
+	Made     bool // where the source has none, Backbone makes one: a mapping may leave it out
 	Doc      string
 
 	Str   func(*R) *string
@@ -72,7 +81,10 @@ type Column[R any] struct {
 	Bool  func(*R) *Bool
 	List  func(*R) *[]string
 	Map   func(*R) *[]Pair
-	Items func(*R) *[]Item
+	Items func(*R) *[]LineItem
+
+	Vector  func(*R) *[]float32
+	Numbers func(*R) *[]Number
 }
 
 // Table lists the columns of rows R. Its order is the order of the encoded row and of the file.
@@ -90,8 +102,11 @@ type Table[R any] struct {
 	Slot func(*R) (id string, eventMicros int64)
 	// SortBy returns the first of the keys that rows are sorted by in a file; the second is event time.
 	SortBy func(*R) string
-	// KeyColumns is how many of the first columns Slot and SortBy look at.
+	// KeyColumns is how many of the first columns Slot, SortBy and Stamp look at.
 	KeyColumns int
+
+	// Stamp returns what tells the versions of a row apart; nil: rows of the table have no versions.
+	Stamp func(*R) *Stamp
 }
 
 // Column returns the column or the input with that path.

@@ -38,6 +38,18 @@ func (c Column[R]) Text(r *R) string {
 			entries = append(entries, p.Key+": "+p.Value)
 		}
 		return strings.Join(entries, ", ")
+	case c.Numbers != nil:
+		var entries []string
+		for _, n := range *c.Numbers(r) {
+			entries = append(entries, n.Key+": "+strconv.FormatFloat(n.Value, 'f', -1, 64))
+		}
+		return strings.Join(entries, ", ")
+	case c.Vector != nil:
+		var elements []string
+		for _, v := range *c.Vector(r) {
+			elements = append(elements, strconv.FormatFloat(float64(v), 'g', -1, 32))
+		}
+		return strings.Join(elements, ", ")
 	case c.Items != nil:
 		var items []string
 		for i := range *c.Items(r) {
@@ -48,9 +60,9 @@ func (c Column[R]) Text(r *R) string {
 	return ""
 }
 
-func itemText(item *Item) string {
+func itemText(item *LineItem) string {
 	var values []string
-	for _, c := range ItemColumns {
+	for _, c := range LineItemColumns {
 		if text := c.Text(item); text != "" {
 			values = append(values, c.Name+": "+text)
 		}

@@ -11,7 +11,7 @@ import (
 func TestText(t *testing.T) {
 	row := &schemas.Interaction{
 		EventID: "e", EventTime: schemas.Some(int64(1_000_001)), Value: schemas.Some(0.5), ExperimentIDs: []string{"a", "b"},
-		Items: []schemas.Item{{ItemID: "i", Quantity: schemas.Some(int64(0))}, {ItemID: "j", UnitPrice: schemas.Some(1.5)}},
+		Items: []schemas.LineItem{{ItemID: "i", Quantity: schemas.Some(int64(0))}, {ItemID: "j", UnitPrice: schemas.Some(1.5)}},
 		Extra: []schemas.Pair{{Key: "x", Value: `"y"`}, {Key: "z", Value: "1"}},
 	}
 	row.Context.IsBot = schemas.Some(false)

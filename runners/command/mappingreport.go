@@ -227,7 +227,7 @@ func (r *mappingReport) isExtra(f *sampleField) bool {
 func columnText(row *schemas.Interaction, name string) string {
 	if sub, ok := strings.CutPrefix(name, "items[]."); ok {
 		var texts []string
-		for _, c := range schemas.ItemColumns {
+		for _, c := range schemas.LineItemColumns {
 			for i := range row.Items {
 				if c.Name == sub {
 					texts = append(texts, c.Text(&row.Items[i]))

@@ -49,8 +49,10 @@ type Shape struct {
 func Shapes() []Shape {
 	return []Shape{
 		Of(schemas.Interactions.Name, schemas.Interactions.Version, schemas.Interactions.Columns),
-		Of("items", schemas.Interactions.Version, schemas.ItemColumns),
+		Of("line_items", schemas.Interactions.Version, schemas.LineItemColumns),
 		Of(schemas.DeadLetters.Name, schemas.DeadLetters.Version, schemas.DeadLetters.Columns),
+		Of(schemas.Users.Name, schemas.Users.Version, schemas.Users.Columns),
+		Of(schemas.Items.Name, schemas.Items.Version, schemas.Items.Columns),
 	}
 }
 
@@ -81,10 +83,14 @@ func KindName(k schemas.Kind) string {
 		return "strings"
 	case schemas.Map:
 		return "map"
-	case schemas.Items:
+	case schemas.LineItems:
 		return "items"
 	case schemas.Bytes:
 		return "bytes"
+	case schemas.Floats:
+		return "floats"
+	case schemas.Numbers:
+		return "numbers"
 	}
 	return "kind-" + strconv.Itoa(int(k))
 }

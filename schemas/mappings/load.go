@@ -141,8 +141,8 @@ func Native() *Mapping {
 	for _, c := range schemas.Interactions.Columns {
 		switch {
 		case c.System:
-		case c.Kind == schemas.Items:
-			for _, i := range schemas.ItemColumns {
+		case c.Kind == schemas.LineItems:
+			for _, i := range schemas.LineItemColumns {
 				path := c.Name + "[]." + i.Name
 				m.Fields[path] = Field{Path: path}
 			}

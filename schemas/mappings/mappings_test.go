@@ -51,7 +51,7 @@ func TestNative(t *testing.T) {
 	m := mappings.Native()
 	for _, c := range schemas.Interactions.Columns {
 		got, ok := m.Fields[c.Name]
-		if want := !c.System && c.Kind != schemas.Items; ok != want || ok && got.Path != c.Name {
+		if want := !c.System && c.Kind != schemas.LineItems; ok != want || ok && got.Path != c.Name {
 			t.Errorf("column %q: mapped is %v from %q, want %v", c.Name, ok, got.Path, want)
 		}
 	}

@@ -17,11 +17,11 @@ func Validate[R any](m *Mapping, table *schemas.Table[R]) error {
 	v := &validation{m: m, table: table.Name, columns: map[string]column{}}
 	for _, c := range table.Columns {
 		v.columns[c.Name] = column{kind: c.Kind, system: c.System}
-		if c.Required && c.Name != "event_id" { // An event without an id gets one.
+		if c.Required && !c.System && !c.Made {
 			v.required = append(v.required, c.Name)
 		}
-		if c.Kind == schemas.Items {
-			for _, i := range schemas.ItemColumns {
+		if c.Kind == schemas.LineItems {
+			for _, i := range schemas.LineItemColumns {
 				v.columns[c.Name+"[]."+i.Name] = column{kind: i.Kind, list: c.Name}
 			}
 		}
@@ -140,7 +140,7 @@ func (v *validation) field(name string, f Field) {
 	case c.system:
 		failf("is filled by Backbone, not by a mapping")
 		return
-	case c.kind == schemas.Items:
+	case c.kind == schemas.LineItems:
 		failf("map the columns of its elements: %s[].item_id and others", name)
 		return
 	}
@@ -183,7 +183,7 @@ func (v *validation) field(name string, f Field) {
 func (v *validation) mappable() []string {
 	var names []string
 	for name, c := range v.columns {
-		if !c.system && c.kind != schemas.Items {
+		if !c.system && c.kind != schemas.LineItems {
 			names = append(names, name)
 		}
 	}

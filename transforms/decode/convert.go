@@ -40,7 +40,7 @@ func parseUnit(s string, kind schemas.Kind) (unit, error) {
 
 // setText puts a text into the row, or into item for a column of items. It returns a code and a message where
 // the text is no value of the column.
-func (t *target[R]) setText(row *R, item *schemas.Item, text string, offset func(*R) *schemas.Int) (schemas.Code, string) {
+func (t *target[R]) setText(row *R, item *schemas.LineItem, text string, offset func(*R) *schemas.Int) (schemas.Code, string) {
 	if t.field.Values != nil {
 		if v, ok := t.field.Values[text]; ok {
 			text = v
@@ -62,7 +62,7 @@ func (t *target[R]) clearDefault(row *R) {
 }
 
 // put is setText of a text that is already a value of the column.
-func (t *target[R]) put(row *R, item *schemas.Item, text string, offset func(*R) *schemas.Int) (schemas.Code, string) {
+func (t *target[R]) put(row *R, item *schemas.LineItem, text string, offset func(*R) *schemas.Int) (schemas.Code, string) {
 	switch t.kind {
 	case schemas.String, schemas.Bytes:
 		*t.str(row, item) = text
@@ -109,7 +109,7 @@ func (t *target[R]) put(row *R, item *schemas.Item, text string, offset func(*R)
 	return "", ""
 }
 
-func (t *target[R]) setTime(row *R, item *schemas.Item, text string, offset func(*R) *schemas.Int) (schemas.Code, string) {
+func (t *target[R]) setTime(row *R, item *schemas.LineItem, text string, offset func(*R) *schemas.Int) (schemas.Code, string) {
 	switch {
 	case t.unit.perSecond != 0:
 		micros, code := parseNumericTime(text, t.unit.perSecond)
@@ -138,21 +138,21 @@ func (t *target[R]) setTime(row *R, item *schemas.Item, text string, offset func
 	return "", ""
 }
 
-func (t *target[R]) str(row *R, item *schemas.Item) *string {
+func (t *target[R]) str(row *R, item *schemas.LineItem) *string {
 	if t.item != nil {
 		return t.item.Str(item)
 	}
 	return t.column.Str(row)
 }
 
-func (t *target[R]) int(row *R, item *schemas.Item) *schemas.Int {
+func (t *target[R]) int(row *R, item *schemas.LineItem) *schemas.Int {
 	if t.item != nil {
 		return t.item.Int(item)
 	}
 	return t.column.Int(row)
 }
 
-func (t *target[R]) float(row *R, item *schemas.Item) *schemas.Float {
+func (t *target[R]) float(row *R, item *schemas.LineItem) *schemas.Float {
 	if t.item != nil {
 		return t.item.Float(item)
 	}

@@ -44,11 +44,11 @@ func (d *csvDecoder[R]) decode(rec *source.Record) *schemas.FieldError {
 		return err
 	}
 	d.id.begin(d.plan.idParts)
-	var item schemas.Item
+	var item schemas.LineItem
 	if err := d.plan.preset(d.plan.ofItems, &d.row, &item); err != nil {
 		return err
 	}
-	var items func(*R) *[]schemas.Item
+	var items func(*R) *[]schemas.LineItem
 	extra := 0
 	for i, text := range rec.Fields {
 		n := d.nodes[i]

@@ -88,7 +88,7 @@ type node[R any] struct {
 	ignore   bool // known, but neither mapped nor kept
 	keep     bool // part of the event id, in no column: goes to extra too
 	explode  bool
-	items    func(*R) *[]schemas.Item // this array fills a list of items
+	items    func(*R) *[]schemas.LineItem // this array fills a list of items
 }
 
 func (n *node[R]) child(name string) *node[R] {
@@ -127,7 +127,7 @@ func (n *node[R]) find(name []byte, guess int) int {
 // target is a column that a value goes to, and how.
 type target[R any] struct {
 	column  schemas.Column[R]
-	item    *schemas.Column[schemas.Item] // set instead where the column is one of an element of items
+	item    *schemas.Column[schemas.LineItem] // set instead where the column is one of an element of items
 	kind    schemas.Kind
 	field   mappings.Field
 	unit    unit
@@ -220,11 +220,11 @@ func (p *plan[R]) add(name string, f mappings.Field) error {
 	t := &target[R]{field: f, convert: !p.mapping.Strict}
 	if sub, ok := strings.CutPrefix(name, "items[]."); ok {
 		list, found := p.table.Column("items")
-		i := indexOf(schemas.ItemColumns, sub)
+		i := indexOf(schemas.LineItemColumns, sub)
 		if !found || i < 0 {
 			return fmt.Errorf("no such column")
 		}
-		t.item, t.kind = &schemas.ItemColumns[i], schemas.ItemColumns[i].Kind
+		t.item, t.kind = &schemas.LineItemColumns[i], schemas.LineItemColumns[i].Kind
 		if f.Path == "" {
 			return fmt.Errorf("a column of items needs a path")
 		}
@@ -328,7 +328,7 @@ func (p *plan[R]) begin(row *R) *schemas.FieldError {
 }
 
 // preset fills constants and defaults. They are values of the column, so the mapping's values do not translate them.
-func (p *plan[R]) preset(targets []*target[R], row *R, item *schemas.Item) *schemas.FieldError {
+func (p *plan[R]) preset(targets []*target[R], row *R, item *schemas.LineItem) *schemas.FieldError {
 	for _, t := range targets {
 		text := t.field.Const
 		if text == "" {

@@ -23,7 +23,7 @@ type jsonDecoder[R any] struct {
 	i       int
 	row     *R
 	rows    [2]R // the record's own row, and the one of an exploded element
-	item    *schemas.Item
+	item    *schemas.LineItem
 	index   int // of item
 	id      identity
 	err     *schemas.FieldError
@@ -469,7 +469,7 @@ func (d *jsonDecoder[R]) element(n *node[R], index, depth int) bool {
 		return d.fail(schemas.CodeWrongType, "an element of items has to be an object")
 	}
 	list := n.items(d.row)
-	*list = append(*list, schemas.Item{})
+	*list = append(*list, schemas.LineItem{})
 	outer := d.item
 	d.item, d.index = &(*list)[len(*list)-1], index
 	if d.err = d.plan.preset(d.plan.ofItems, d.row, d.item); d.err != nil {

@@ -403,7 +403,7 @@ func (r *reference) object(path string, o object) {
 		case !known || strings.Contains(m.name, "."):
 			r.keep(join(path, m.name), m.value)
 		case m.value == nil:
-		case c.Kind == schemas.Items:
+		case c.Kind == schemas.LineItems:
 			list, ok := m.value.([]any)
 			r.broken = r.broken || !ok
 			r.large = r.large || len(list) > 1000
@@ -431,13 +431,13 @@ func (r *reference) item(i int, v any) {
 		r.broken = true
 		return
 	}
-	var item schemas.Item
+	var item schemas.LineItem
 	for _, m := range o {
-		at := slices.IndexFunc(schemas.ItemColumns, func(c schemas.Column[schemas.Item]) bool { return c.Name == m.name })
+		at := slices.IndexFunc(schemas.LineItemColumns, func(c schemas.Column[schemas.LineItem]) bool { return c.Name == m.name })
 		if at < 0 {
 			r.keep(join(fmt.Sprintf("items[%d]", i), m.name), m.value)
 		} else if m.value != nil {
-			set(r, schemas.ItemColumns[at], &item, m.value)
+			set(r, schemas.LineItemColumns[at], &item, m.value)
 		}
 	}
 	r.row.Items = append(r.row.Items, item)

@@ -63,7 +63,7 @@ func decodeFile(t *testing.T, preset, file string) (rows []schemas.Interaction, 
 // clone copies a row and its strings, which may alias a buffer.
 func clone(r *schemas.Interaction) schemas.Interaction {
 	c := *r
-	c.Items = append([]schemas.Item(nil), r.Items...)
+	c.Items = append([]schemas.LineItem(nil), r.Items...)
 	c.ExperimentIDs = append([]string(nil), r.ExperimentIDs...)
 	c.Extra = append([]schemas.Pair(nil), r.Extra...)
 	for _, columns := range [][]schemas.Column[schemas.Interaction]{schemas.Interactions.Columns, schemas.Interactions.Inputs} {

@@ -35,11 +35,11 @@ var codec = &zstd.Codec{Level: zstd.SpeedFastest, Concurrency: 1}
 // leaf is one column of a file, and the column of the row that fills it.
 type leaf[R any] struct {
 	column schemas.Column[R]
-	item   *schemas.Column[schemas.Item] // of the elements of an Items column
-	key    bool                          // the keys of a Map column, not its values
-	number int                           // of the column in the file
-	place  int                           // of the column in the row
-	def    int                           // definition level of a value that is there
+	item   *schemas.Column[schemas.LineItem] // of the elements of an Items column
+	key    bool                              // the keys of a Map column, not its values
+	number int                               // of the column in the file
+	place  int                               // of the column in the row
+	def    int                               // definition level of a value that is there
 	null   parquet.Value
 	nulls  []parquet.Value // a batch of them
 	values []parquet.Value
@@ -93,11 +93,13 @@ func newLeaf[R any](table *schemas.Table[R], path []string, number int) (*leaf[R
 		switch last := path[len(path)-1]; c.Kind {
 		case schemas.Strings:
 			l.def = 2
-		case schemas.Map:
+		case schemas.Floats:
+			l.def = 2
+		case schemas.Map, schemas.Numbers:
 			l.def, l.key = 2, last == "key"
-		case schemas.Items:
-			i := slices.IndexFunc(schemas.ItemColumns, func(c schemas.Column[schemas.Item]) bool { return c.Name == last })
-			l.item = &schemas.ItemColumns[i]
+		case schemas.LineItems:
+			i := slices.IndexFunc(schemas.LineItemColumns, func(c schemas.Column[schemas.LineItem]) bool { return c.Name == last })
+			l.item = &schemas.LineItemColumns[i]
 			l.def = 3
 			if l.item.Required {
 				l.def = 2
@@ -143,9 +145,13 @@ func parquetNode[R any](c schemas.Column[R]) parquet.Node {
 		n = parquet.List(parquet.String())
 	case schemas.Map:
 		n = parquet.Map(parquet.String(), parquet.String())
-	case schemas.Items:
+	case schemas.Numbers:
+		n = parquet.Map(parquet.String(), parquet.Leaf(parquet.DoubleType))
+	case schemas.Floats:
+		n = parquet.List(parquet.Leaf(parquet.FloatType))
+	case schemas.LineItems:
 		element := &group{}
-		for _, c := range schemas.ItemColumns {
+		for _, c := range schemas.LineItemColumns {
 			element.add(c.Name, parquetNode(c))
 		}
 		n = parquet.List(element.node())
@@ -305,7 +311,20 @@ func (l *leaf[R]) of(part []R) []parquet.Value {
 				return text(p.Value)
 			})
 		}
-	case schemas.Items:
+	case schemas.Numbers:
+		for i := range part {
+			v = repeat(l, v, *c.Numbers(&part[i]), func(n *schemas.Number) parquet.Value {
+				if l.key {
+					return text(n.Key)
+				}
+				return parquet.DoubleValue(n.Value)
+			})
+		}
+	case schemas.Floats:
+		for i := range part {
+			v = repeat(l, v, *c.Vector(&part[i]), func(f *float32) parquet.Value { return parquet.FloatValue(*f) })
+		}
+	case schemas.LineItems:
 		for i := range part {
 			v = repeat(l, v, *c.Items(&part[i]), l.ofItem)
 		}
@@ -330,7 +349,7 @@ func repeat[R, E any](l *leaf[R], v []parquet.Value, list []E, value func(*E) pa
 	return v
 }
 
-func (l *leaf[R]) ofItem(item *schemas.Item) parquet.Value {
+func (l *leaf[R]) ofItem(item *schemas.LineItem) parquet.Value {
 	switch c := l.item; c.Kind {
 	case schemas.String:
 		return text(*c.Str(item))

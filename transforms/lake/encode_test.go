@@ -152,10 +152,10 @@ func wanted[R any](columns []schemas.Column[R], row *R) record {
 				rec[c.Name+".key_value.key"] = append(rec[c.Name+".key_value.key"], p.Key)
 				rec[c.Name+".key_value.value"] = append(rec[c.Name+".key_value.value"], p.Value)
 			}
-		case schemas.Items:
+		case schemas.LineItems:
 			for _, item := range *c.Items(row) {
-				one := wanted(schemas.ItemColumns, &item)
-				for _, ic := range schemas.ItemColumns {
+				one := wanted(schemas.LineItemColumns, &item)
+				for _, ic := range schemas.LineItemColumns {
 					path := c.Name + ".list.element." + ic.Name
 					value := any(nil) // an element that is there, without this field
 					if v := one[ic.Name]; len(v) == 1 {
@@ -200,10 +200,10 @@ func fill[R any](t *rapid.T, columns []schemas.Column[R], row *R) {
 			for range rapid.IntRange(0, 3).Draw(t, c.Name) {
 				*c.Map(row) = append(*c.Map(row), schemas.Pair{Key: text.Draw(t, "key"), Value: text.Draw(t, "value")})
 			}
-		case schemas.Items:
+		case schemas.LineItems:
 			for range rapid.IntRange(0, 3).Draw(t, c.Name) {
-				var item schemas.Item
-				fill(t, schemas.ItemColumns, &item)
+				var item schemas.LineItem
+				fill(t, schemas.LineItemColumns, &item)
 				*c.Items(row) = append(*c.Items(row), item)
 			}
 		}
@@ -289,7 +289,7 @@ func TestFileOfSeveralBatches(t *testing.T) {
 		all[i] = schemas.Interaction{EventID: strconv.Itoa(i), EventTime: schemas.Some(int64(i)), EventType: "view", UserID: fmt.Sprintf("%06d", i)}
 		if i > batch {
 			all[i].ExperimentIDs = []string{"a", "b"}
-			all[i].Items = []schemas.Item{{ItemID: "x"}, {ItemID: "y", Score: schemas.Some(0.5)}}
+			all[i].Items = []schemas.LineItem{{ItemID: "x"}, {ItemID: "y", Score: schemas.Some(0.5)}}
 			all[i].Context.IsBot = schemas.Some(i%2 == 0)
 		}
 	}
@@ -304,7 +304,7 @@ func TestFileOfSeveralBatches(t *testing.T) {
 func TestLevels(t *testing.T) {
 	row := schemas.Interaction{
 		EventID: "e", EventTime: schemas.Some[int64](7), EventType: "purchase", VisitorID: "v",
-		Items:         []schemas.Item{{ItemID: "i", Quantity: schemas.Some[int64](0)}, {ItemID: "j", UnitPrice: schemas.Some(0.0)}},
+		Items:         []schemas.LineItem{{ItemID: "i", Quantity: schemas.Some[int64](0)}, {ItemID: "j", UnitPrice: schemas.Some(0.0)}},
 		ExperimentIDs: []string{"", "b"},
 		Extra:         []schemas.Pair{{Key: "k", Value: ""}},
 	}
@@ -415,7 +415,7 @@ func TestOthersReadTheFile(t *testing.T) {
 	row := schemas.Interaction{
 		EventID: "e-1", EventTime: schemas.Some(micros(t, "2026-11-22T14:30:00.123456Z")), EventType: "purchase", UserID: "Zoë",
 		Value: schemas.Some(1.5), ExperimentIDs: []string{"a", "b"},
-		Items: []schemas.Item{{ItemID: "i", Quantity: schemas.Some[int64](2)}, {ItemID: "j", UnitPrice: schemas.Some(9.99)}},
+		Items: []schemas.LineItem{{ItemID: "i", Quantity: schemas.Some[int64](2)}, {ItemID: "j", UnitPrice: schemas.Some(9.99)}},
 		Extra: []schemas.Pair{{Key: "shelf", Value: "3"}},
 	}
 	row.Context.Country, row.Context.IsBot = "AT", schemas.Some(false)

@@ -40,15 +40,15 @@ var ErrDamaged = errors.New("damaged chunk")
 type Codec[R any] struct {
 	columns []schemas.Column[R]
 	bitmap  int // bytes
-	items   *Codec[schemas.Item]
+	items   *Codec[schemas.LineItem]
 }
 
 // NewCodec returns the codec of rows with these columns, 255 at most.
 func NewCodec[R any](columns []schemas.Column[R]) *Codec[R] {
 	c := &Codec[R]{columns: columns, bitmap: (len(columns) + 7) / 8}
 	for _, col := range columns {
-		if col.Kind == schemas.Items {
-			c.items = NewCodec(schemas.ItemColumns)
+		if col.Kind == schemas.LineItems {
+			c.items = NewCodec(schemas.LineItemColumns)
 		}
 	}
 	return c
@@ -74,57 +74,89 @@ func (c *Codec[R]) appendBody(dst []byte, r *R) []byte {
 		dst = append(dst, 0)
 	}
 	for i := range c.columns {
-		col := &c.columns[i]
 		before := len(dst)
-		switch col.Kind {
-		case schemas.String, schemas.Bytes:
-			if s := *col.Str(r); s != "" {
-				dst = appendString(dst, s)
-			}
-		case schemas.Int64:
-			if v := col.Int(r); v.Set {
-				dst = binary.AppendVarint(dst, v.V)
-			}
-		case schemas.Micros:
-			if v := col.Int(r); v.Set {
-				dst = binary.LittleEndian.AppendUint64(dst, uint64(v.V))
-			}
-		case schemas.Float64:
-			if v := col.Float(r); v.Set {
-				dst = binary.LittleEndian.AppendUint64(dst, math.Float64bits(v.V))
-			}
-		case schemas.Boolean:
-			if v := col.Bool(r); v.Set {
-				b := byte(0)
-				if v.V {
-					b = 1
-				}
-				dst = append(dst, b)
-			}
-		case schemas.Strings:
-			if list := *col.List(r); len(list) > 0 {
-				dst = binary.AppendUvarint(dst, uint64(len(list)))
-				for _, s := range list {
-					dst = appendString(dst, s)
-				}
-			}
-		case schemas.Map:
-			if pairs := *col.Map(r); len(pairs) > 0 {
-				dst = binary.AppendUvarint(dst, uint64(len(pairs)))
-				for k := range pairs {
-					dst = appendString(appendString(dst, pairs[k].Key), pairs[k].Value)
-				}
-			}
-		case schemas.Items:
-			if items := *col.Items(r); len(items) > 0 {
-				dst = binary.AppendUvarint(dst, uint64(len(items)))
-				for k := range items {
-					dst = c.items.appendBody(dst, &items[k])
-				}
-			}
-		}
+		dst = c.appendValue(dst, &c.columns[i], r)
 		if len(dst) > before {
 			dst[bits+i>>3] |= 1 << (i & 7)
+		}
+	}
+	return dst
+}
+
+// appendValue adds the value of a column, nothing where it is absent.
+func (c *Codec[R]) appendValue(dst []byte, col *schemas.Column[R], r *R) []byte {
+	switch col.Kind {
+	case schemas.String, schemas.Bytes:
+		if s := *col.Str(r); s != "" {
+			dst = appendString(dst, s)
+		}
+	case schemas.Int64:
+		if v := col.Int(r); v.Set {
+			dst = binary.AppendVarint(dst, v.V)
+		}
+	case schemas.Micros:
+		if v := col.Int(r); v.Set {
+			dst = binary.LittleEndian.AppendUint64(dst, uint64(v.V))
+		}
+	case schemas.Float64:
+		if v := col.Float(r); v.Set {
+			dst = binary.LittleEndian.AppendUint64(dst, math.Float64bits(v.V))
+		}
+	case schemas.Boolean:
+		if v := col.Bool(r); v.Set {
+			b := byte(0)
+			if v.V {
+				b = 1
+			}
+			dst = append(dst, b)
+		}
+	case schemas.Strings:
+		if list := *col.List(r); len(list) > 0 {
+			dst = binary.AppendUvarint(dst, uint64(len(list)))
+			for _, s := range list {
+				dst = appendString(dst, s)
+			}
+		}
+	case schemas.Map:
+		if pairs := *col.Map(r); len(pairs) > 0 {
+			dst = binary.AppendUvarint(dst, uint64(len(pairs)))
+			for k := range pairs {
+				dst = appendString(appendString(dst, pairs[k].Key), pairs[k].Value)
+			}
+		}
+	case schemas.Numbers:
+		if numbers := *col.Numbers(r); len(numbers) > 0 {
+			dst = binary.AppendUvarint(dst, uint64(len(numbers)))
+			for k := range numbers {
+				dst = binary.LittleEndian.AppendUint64(appendString(dst, numbers[k].Key), math.Float64bits(numbers[k].Value))
+			}
+		}
+	case schemas.Floats:
+		if vector := *col.Vector(r); len(vector) > 0 {
+			dst = binary.AppendUvarint(dst, uint64(len(vector)))
+			for _, v := range vector {
+				dst = binary.LittleEndian.AppendUint32(dst, math.Float32bits(v))
+			}
+		}
+	case schemas.LineItems:
+		if items := *col.Items(r); len(items) > 0 {
+			dst = binary.AppendUvarint(dst, uint64(len(items)))
+			for k := range items {
+				dst = c.items.appendBody(dst, &items[k])
+			}
+		}
+	}
+	return dst
+}
+
+// AppendContent adds the number and the value of each column, from the first on, that is present. Columns that are added to
+// the table later do not change it, so a hash of it can be kept.
+func (c *Codec[R]) AppendContent(dst []byte, r *R, first int) []byte {
+	for i := first; i < len(c.columns); i++ {
+		before := len(dst)
+		dst = append(dst, byte(i))
+		if dst = c.appendValue(dst, &c.columns[i], r); len(dst) == before+1 {
+			dst = dst[:before]
 		}
 	}
 	return dst
@@ -244,11 +276,21 @@ func (c *Codec[R]) decodeFirst(d *decoder, columns, n int, row *R) {
 			for range d.count(2) {
 				*pairs = append(*pairs, schemas.Pair{Key: d.str(), Value: d.str()})
 			}
-		case schemas.Items:
+		case schemas.Numbers:
+			numbers := col.Numbers(row)
+			for range d.count(9) {
+				*numbers = append(*numbers, schemas.Number{Key: d.str(), Value: math.Float64frombits(d.uint64())})
+			}
+		case schemas.Floats:
+			vector := col.Vector(row)
+			for range d.count(4) {
+				*vector = append(*vector, math.Float32frombits(d.uint32()))
+			}
+		case schemas.LineItems:
 			items := col.Items(row)
 			for range d.count(c.items.bitmap) {
-				*items = append(*items, schemas.Item{})
-				c.items.decode(d, len(schemas.ItemColumns), &(*items)[len(*items)-1])
+				*items = append(*items, schemas.LineItem{})
+				c.items.decode(d, len(schemas.LineItemColumns), &(*items)[len(*items)-1])
 			}
 		}
 		if d.bad {
@@ -299,6 +341,14 @@ func (d *decoder) uint64() uint64 {
 		return 0
 	}
 	return binary.LittleEndian.Uint64(b)
+}
+
+func (d *decoder) uint32() uint32 {
+	b := d.take(4)
+	if d.bad {
+		return 0
+	}
+	return binary.LittleEndian.Uint32(b)
 }
 
 // count reads a number of elements of at least least bytes each.

@@ -110,10 +110,10 @@ func property[R any](c schemas.Column[R], more object) (object, error) {
 	case schemas.Strings:
 		kind = "array"
 		p["items"] = object{"type": "string", "maxLength": schemas.MaxText}
-	case schemas.Items:
+	case schemas.LineItems:
 		kind = "array"
 		element := object{"type": "object", "properties": object{}, "required": []string{"item_id"}}
-		for _, c := range schemas.ItemColumns {
+		for _, c := range schemas.LineItemColumns {
 			property, err := property(c, itemRules[c.Name])
 			if err != nil {
 				return nil, err

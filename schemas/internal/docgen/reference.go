@@ -40,9 +40,15 @@ Tables grow by optional columns at the end only; what is there keeps its name an
 	fmt.Fprintf(&b, "\n## %s\n\nWhat users did and were shown. Version %d. Partitioned by event_time.\n\n", schemas.Interactions.Name, schemas.Interactions.Version)
 	columns(&b, schemas.Interactions.Columns)
 	b.WriteString("\n### Elements of items\n\n")
-	columns(&b, schemas.ItemColumns)
+	columns(&b, schemas.LineItemColumns)
 	fmt.Fprintf(&b, "\n## %s\n\nInputs that could not become rows. Version %d. Partitioned by received_time.\n\n", schemas.DeadLetters.Name, schemas.DeadLetters.Version)
 	columns(&b, schemas.DeadLetters.Columns)
+	fmt.Fprintf(&b, "\n## %s\n\nWho the users are. Version %d. The current state; the table %s has the same columns, and the versions that were closed.\n\n",
+		schemas.Users.Name, schemas.Users.Version, schemas.HistoryOf(schemas.Users.Name))
+	columns(&b, schemas.Users.Columns)
+	fmt.Fprintf(&b, "\n## %s\n\nWhat can be shown. Version %d. The current state; the table %s has the same columns, and the versions that were closed.\n\n",
+		schemas.Items.Name, schemas.Items.Version, schemas.HistoryOf(schemas.Items.Name))
+	columns(&b, schemas.Items.Columns)
 
 	b.WriteString(`
 ## Event types
@@ -66,6 +72,8 @@ say it.
   what identifies it.
 - Times lie between 1970 and 24 hours from now.
 - query has at most %d bytes, any other text %d; items has at most %d elements, experiment_ids %d.
+- Users and items: a row needs its id. updated_time is at most 24 hours after the time that the export is as of. A price needs a
+  currency. Of a deleted row nothing is kept but its id and times.
 - A member that is null is as one that is not there, and so is an empty text.
 
 ## Codes of dead letters
@@ -108,10 +116,14 @@ func parquetType(k schemas.Kind) string {
 		return "LIST of STRING"
 	case schemas.Map:
 		return "MAP of STRING to STRING"
-	case schemas.Items:
+	case schemas.LineItems:
 		return "LIST of the [group below](#elements-of-items)"
 	case schemas.Bytes:
 		return "BYTE_ARRAY"
+	case schemas.Numbers:
+		return "MAP of STRING to DOUBLE"
+	case schemas.Floats:
+		return "LIST of FLOAT"
 	}
 	return "?"
 }

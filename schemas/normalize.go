@@ -1,0 +1,170 @@
+package schemas
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+
+	"golang.org/x/net/html"
+	"golang.org/x/net/html/atom"
+	"golang.org/x/text/unicode/norm"
+)
+
+// Normalize gives texts that mean the same the same form, so that a source that writes them otherwise has not changed a
+// row: NFC (Unicode TR15), no white space around them, sets sorted and without repetition, paths of categories with " > ",
+// content as plain text. Ids are left alone: interactions have them as they are. Of a deleted row it keeps nothing but its
+// id and stamp.
+func (r *Item) Normalize() {
+	if r.Stamp.IsDeleted.V {
+		id, stamp := r.ItemID, r.Stamp
+		r.Reset()
+		r.ItemID, r.Stamp = id, stamp
+		return
+	}
+	for _, s := range []*string{&r.ItemType, &r.Title, &r.Brand, &r.Currency, &r.Availability, &r.Language, &r.URI} {
+		*s = normal(*s)
+	}
+	r.Content = normal(PlainText(r.Content))
+	for i, c := range r.Categories {
+		r.Categories[i] = categoryPath(normal(c))
+	}
+	r.Categories = distinct(r.Categories)
+	r.Tags = set(r.Tags)
+	for i, u := range r.ImageURIs {
+		r.ImageURIs[i] = normal(u)
+	}
+	r.ImageURIs = distinct(r.ImageURIs)
+	r.Attributes, r.Numbers = sortPairs(r.Attributes), sortNumbers(r.Numbers)
+}
+
+// Normalize gives texts that mean the same the same form, as that of Item does.
+func (r *User) Normalize() {
+	if r.Stamp.IsDeleted.V {
+		id, stamp := r.UserID, r.Stamp
+		r.Reset()
+		r.UserID, r.Stamp = id, stamp
+		return
+	}
+	for _, s := range []*string{&r.Country, &r.Region, &r.Language, &r.Timezone, &r.AgeBand, &r.Plan} {
+		*s = normal(*s)
+	}
+	slices.Sort(r.VisitorIDs)
+	r.VisitorIDs = distinct(r.VisitorIDs)
+	r.Segments, r.Consent = set(r.Segments), set(r.Consent)
+	r.Attributes, r.Numbers = sortPairs(r.Attributes), sortNumbers(r.Numbers)
+}
+
+// normal returns a text in NFC without white space around it.
+func normal(s string) string {
+	s = strings.TrimSpace(s)
+	if norm.NFC.IsNormalString(s) {
+		return s
+	}
+	return norm.NFC.String(s)
+}
+
+// categoryPath writes a path of categories with " > " between its levels, and without empty ones.
+func categoryPath(s string) string {
+	if !strings.Contains(s, ">") {
+		return s
+	}
+	levels := strings.Split(s, ">")
+	kept := levels[:0]
+	for _, l := range levels {
+		if l = strings.TrimSpace(l); l != "" {
+			kept = append(kept, l)
+		}
+	}
+	return strings.Join(kept, " > ")
+}
+
+// set returns the distinct elements of a list in normal form, sorted.
+func set(list []string) []string {
+	for i, s := range list {
+		list[i] = normal(s)
+	}
+	slices.Sort(list)
+	return distinct(list)
+}
+
+// distinct removes what is empty or was there before. It keeps the order.
+func distinct(list []string) []string {
+	kept := list[:0]
+	for _, s := range list {
+		if s != "" && !slices.Contains(kept, s) {
+			kept = append(kept, s)
+		}
+	}
+	return kept
+}
+
+// sortPairs sorts by name. Of a name that is there twice, the first is kept.
+func sortPairs(pairs []Pair) []Pair {
+	kept := pairs[:0]
+	for _, p := range pairs {
+		if p.Key, p.Value = normal(p.Key), normal(p.Value); p.Key != "" && p.Value != "" {
+			kept = append(kept, p)
+		}
+	}
+	slices.SortStableFunc(kept, func(a, b Pair) int { return strings.Compare(a.Key, b.Key) })
+	return slices.CompactFunc(kept, func(a, b Pair) bool { return a.Key == b.Key })
+}
+
+func sortNumbers(numbers []Number) []Number {
+	for i := range numbers {
+		numbers[i].Key = normal(numbers[i].Key)
+	}
+	slices.SortStableFunc(numbers, func(a, b Number) int { return cmp.Compare(a.Key, b.Key) })
+	return slices.CompactFunc(numbers, func(a, b Number) bool { return a.Key == b.Key })
+}
+
+// blocks are the elements that begin a line of their own.
+var blocks = map[atom.Atom]bool{
+	atom.P: true, atom.Br: true, atom.Div: true, atom.Li: true, atom.Ul: true, atom.Ol: true, atom.Tr: true, atom.Table: true,
+	atom.H1: true, atom.H2: true, atom.H3: true, atom.H4: true, atom.H5: true, atom.H6: true, atom.Hr: true, atom.Blockquote: true,
+	atom.Section: true, atom.Article: true, atom.Header: true, atom.Footer: true, atom.Pre: true, atom.Dt: true, atom.Dd: true,
+}
+
+// PlainText returns the text of HTML as people read it: without markup, scripts and styles, with its entities resolved, a
+// line for each block and one space between words. A text that is no HTML is only freed of needless white space.
+func PlainText(s string) string {
+	if s == "" {
+		return s
+	}
+	var b strings.Builder
+	z := html.NewTokenizer(strings.NewReader(s))
+	hidden := 0 // elements around whose text is not read
+	for {
+		switch z.Next() {
+		case html.ErrorToken:
+			return lines(b.String())
+		case html.TextToken:
+			if hidden == 0 {
+				b.Write(z.Text())
+			}
+		case html.StartTagToken, html.EndTagToken, html.SelfClosingTagToken:
+			t := z.Token()
+			switch {
+			case t.DataAtom == atom.Script || t.DataAtom == atom.Style:
+				if t.Type == html.StartTagToken {
+					hidden++
+				} else if t.Type == html.EndTagToken && hidden > 0 {
+					hidden--
+				}
+			case blocks[t.DataAtom]:
+				b.WriteByte('\n')
+			}
+		}
+	}
+}
+
+// lines puts one space between the words of a line, and drops lines without any.
+func lines(s string) string {
+	var kept []string
+	for line := range strings.SplitSeq(s, "\n") {
+		if words := strings.Fields(line); len(words) > 0 {
+			kept = append(kept, strings.Join(words, " "))
+		}
+	}
+	return strings.Join(kept, "\n")
+}
