@@ -19,6 +19,7 @@ import (
 
 	"backbone/schemas"
 	"backbone/transforms/dedup"
+	"backbone/transforms/lake/rowfile"
 	"backbone/transforms/lake/store"
 	"backbone/transforms/rows"
 )
@@ -63,9 +64,9 @@ type slot struct {
 // tableCodec is a table without its type: what the sink does with rows.
 type tableCodec interface {
 	// scan calls each for every row of a chunk: its id, and its bytes, which alias the chunk.
-	scan(chunk []byte, each func(id string, row encoded)) error
+	scan(chunk []byte, each func(id string, row rowfile.Encoded)) error
 	// file sorts rows and makes a file of them. The result is valid until done is called.
-	file(all []encoded, runID, writerID string) (body []byte, done func(), err error)
+	file(all []rowfile.Encoded, runID, writerID string) (body []byte, done func(), err error)
 	idColumn() string
 }
 
@@ -102,11 +103,11 @@ func (c *committer) write(ctx context.Context, s *slot, at Slot, chunks [][]byte
 			return err
 		}
 	}
-	var pending []encoded
+	var pending []rowfile.Encoded
 	var size int64
 	for _, chunk := range chunks {
 		var failed error
-		err := c.table.scan(chunk, func(id string, row encoded) {
+		err := c.table.scan(chunk, func(id string, row rowfile.Encoded) {
 			if failed != nil {
 				return
 			}
@@ -115,7 +116,7 @@ func (c *committer) write(ctx context.Context, s *slot, at Slot, chunks [][]byte
 				return
 			}
 			pending = append(pending, row)
-			if size += int64(len(row.body)); size >= c.limits.Bytes || len(pending) >= c.limits.Rows {
+			if size += int64(len(row.Body)); size >= c.limits.Bytes || len(pending) >= c.limits.Rows {
 				failed = c.flush(ctx, s, at, pending, r)
 				pending, size = pending[:0], 0
 			}
@@ -132,7 +133,7 @@ func (c *committer) write(ctx context.Context, s *slot, at Slot, chunks [][]byte
 
 // flush commits rows as the next file of the slot. Where somebody else was first, their rows are dropped from ours
 // and the next name is tried.
-func (c *committer) flush(ctx context.Context, s *slot, at Slot, pending []encoded, r *Receipt) error {
+func (c *committer) flush(ctx context.Context, s *slot, at Slot, pending []rowfile.Encoded, r *Receipt) error {
 	for len(pending) > 0 {
 		body, done, err := c.table.file(pending, c.runID, c.writer)
 		if err != nil {
@@ -171,10 +172,10 @@ func (c *committer) flush(ctx context.Context, s *slot, at Slot, pending []encod
 }
 
 // without drops the rows whose ids somebody else has committed, and notes those ids as seen.
-func (c *committer) without(pending []encoded, theirs *dedup.Set, s *slot, r *Receipt) ([]encoded, error) {
-	var kept []encoded
+func (c *committer) without(pending []rowfile.Encoded, theirs *dedup.Set, s *slot, r *Receipt) ([]rowfile.Encoded, error) {
+	var kept []rowfile.Encoded
 	for _, row := range pending {
-		id, err := rows.First(row.body, row.columns)
+		id, err := rows.First(row.Body, row.Columns)
 		if err != nil {
 			return nil, err
 		}
@@ -289,10 +290,10 @@ type sortKey struct {
 	prefix uint64 // first bytes of user, so that most comparisons are of one number
 	time   int64
 	user   string
-	row    encoded
+	row    rowfile.Encoded
 }
 
-func newSortKey(user string, micros int64, row encoded) sortKey {
+func newSortKey(user string, micros int64, row rowfile.Encoded) sortKey {
 	var first [8]byte
 	copy(first[:], user)
 	return sortKey{prefix: binary.BigEndian.Uint64(first[:]), time: micros, user: user, row: row}
@@ -308,15 +309,15 @@ func (a sortKey) compare(b sortKey) int {
 	if c := cmp.Compare(a.time, b.time); c != 0 {
 		return c
 	}
-	return bytes.Compare(a.row.body, b.row.body)
+	return bytes.Compare(a.row.Body, b.row.Body)
 }
 
 // typedTable is the table codec of rows R.
 type typedTable[R any] struct {
-	table    *schemas.Table[R]
-	reset    func(*R)
-	codec    *rows.Codec[R]
-	encoders sync.Pool
+	table   *schemas.Table[R]
+	reset   func(*R)
+	codec   *rows.Codec[R]
+	writers sync.Pool
 }
 
 func newTable[R any](table *schemas.Table[R], reset func(*R)) *typedTable[R] {
@@ -325,7 +326,7 @@ func newTable[R any](table *schemas.Table[R], reset func(*R)) *typedTable[R] {
 
 func (t *typedTable[R]) idColumn() string { return t.table.Columns[0].Name }
 
-func (t *typedTable[R]) scan(chunk []byte, each func(id string, row encoded)) error {
+func (t *typedTable[R]) scan(chunk []byte, each func(id string, row rowfile.Encoded)) error {
 	r, err := t.codec.Read(chunk)
 	if err != nil {
 		return err
@@ -339,18 +340,18 @@ func (t *typedTable[R]) scan(chunk []byte, each func(id string, row encoded)) er
 		if err != nil {
 			return err
 		}
-		each(id, encoded{body: body, columns: r.Columns()})
+		each(id, rowfile.Encoded{Body: body, Columns: r.Columns()})
 	}
 }
 
 // file sorts rows by (user, event time, id): neighbours that are alike compress well, and a reader of one user finds
 // their rows together.
-func (t *typedTable[R]) file(all []encoded, runID, writerID string) ([]byte, func(), error) {
+func (t *typedTable[R]) file(all []rowfile.Encoded, runID, writerID string) ([]byte, func(), error) {
 	keys := make([]sortKey, len(all))
 	var row R
 	for i, e := range all {
 		t.reset(&row)
-		if err := t.codec.DecodeFirst(e.body, e.columns, t.table.KeyColumns, &row); err != nil {
+		if err := t.codec.DecodeFirst(e.Body, e.Columns, t.table.KeyColumns, &row); err != nil {
 			return nil, nil, err
 		}
 		_, micros := t.table.Slot(&row)
@@ -358,21 +359,29 @@ func (t *typedTable[R]) file(all []encoded, runID, writerID string) ([]byte, fun
 	}
 	slices.SortFunc(keys, sortKey.compare)
 	hash := xxh3.New()
-	sorted := make([]encoded, len(all))
+	sorted := make([]rowfile.Encoded, len(all))
 	for i := range keys {
 		sorted[i] = keys[i].row
-		_, _ = hash.Write(sorted[i].body) // a hash does not fail
+		_, _ = hash.Write(sorted[i].Body) // a hash does not fail
 	}
-	e, ok := t.encoders.Get().(*encoder[R])
+	e, ok := t.writers.Get().(*rowfile.Writer[R])
 	if !ok {
 		var err error
-		if e, err = newEncoder(t.table, t.reset); err != nil {
+		if e, err = rowfile.NewWriter(t.table, t.reset); err != nil {
 			return nil, nil, err
 		}
 	}
-	body, err := e.file(sorted, e.meta(runID, writerID, len(all), hash.Sum64()))
+	e.Begin()
+	for _, row := range sorted {
+		if err := e.Add(row); err != nil {
+			return nil, nil, err
+		}
+	}
+	body, err := e.Finish(map[string]string{
+		rowfile.MetaRun: runID, rowfile.MetaWriter: writerID, rowfile.MetaContent: fmt.Sprintf("%016x", hash.Sum64()),
+	})
 	if err != nil {
 		return nil, nil, fmt.Errorf("encode %d rows of %q: %w", len(all), t.table.Name, err)
 	}
-	return body, func() { t.encoders.Put(e) }, nil
+	return body, func() { t.writers.Put(e) }, nil
 }

@@ -20,6 +20,7 @@ import (
 
 	"backbone/schemas"
 	"backbone/testing/python"
+	"backbone/transforms/lake/rowfile"
 	"backbone/transforms/rows"
 )
 
@@ -36,8 +37,8 @@ func chunkOf[R any](table *schemas.Table[R], all ...R) []byte {
 // encodeFile makes a file of rows as the sink does.
 func encodeFile[R any](t testing.TB, c *typedTable[R], run, writer string, all ...R) []byte {
 	t.Helper()
-	var pending []encoded
-	if err := c.scan(chunkOf(c.table, all...), func(_ string, row encoded) { pending = append(pending, row) }); err != nil {
+	var pending []rowfile.Encoded
+	if err := c.scan(chunkOf(c.table, all...), func(_ string, row rowfile.Encoded) { pending = append(pending, row) }); err != nil {
 		t.Fatal(err)
 	}
 	body, done, err := c.file(pending, run, writer)
@@ -284,10 +285,10 @@ func compareRows[R any](t interface{ Fatalf(string, ...any) }, table *schemas.Ta
 // More rows than are turned into columns at a time, some columns of which are empty in one part and not in the next.
 func TestFileOfSeveralBatches(t *testing.T) {
 	c := newInteractions()
-	all := make([]schemas.Interaction, 2*batch+3)
+	all := make([]schemas.Interaction, 2*512+3)
 	for i := range all {
 		all[i] = schemas.Interaction{EventID: strconv.Itoa(i), EventTime: schemas.Some(int64(i)), EventType: "view", UserID: fmt.Sprintf("%06d", i)}
-		if i > batch {
+		if i > 512 {
 			all[i].ExperimentIDs = []string{"a", "b"}
 			all[i].Items = []schemas.LineItem{{ItemID: "x"}, {ItemID: "y", Score: schemas.Some(0.5)}}
 			all[i].Context.IsBot = schemas.Some(i%2 == 0)
@@ -360,9 +361,9 @@ func TestMetadata(t *testing.T) {
 		for _, kv := range file.Metadata().KeyValueMetadata {
 			got[kv.Key] = kv.Value
 		}
-		content := got[metaContent]
-		delete(got, metaContent)
-		want := map[string]string{metaTable: "interactions", metaVersion: "1", metaRun: "run-7", metaWriter: "writer-8", metaRows: "1"}
+		content := got[rowfile.MetaContent]
+		delete(got, rowfile.MetaContent)
+		want := map[string]string{rowfile.MetaTable: "interactions", rowfile.MetaVersion: "1", rowfile.MetaRun: "run-7", rowfile.MetaWriter: "writer-8", rowfile.MetaRows: "1"}
 		if diff := cmp.Diff(want, got); diff != "" || len(content) != 16 {
 			t.Errorf("content hash %q; metadata (-want +got):\n%s", content, diff)
 		}
@@ -386,7 +387,7 @@ func TestFileDependsOnItsRowsOnly(t *testing.T) {
 		}
 		content := func(body []byte) string {
 			f, _ := read(t, body)
-			hash, _ := f.Lookup(metaContent)
+			hash, _ := f.Lookup(rowfile.MetaContent)
 			return hash
 		}
 		other := encodeFile(t, one, "other run", "other writer", shuffled...)

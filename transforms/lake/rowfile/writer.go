@@ -1,4 +1,4 @@
-package lake
+package rowfile
 
 import (
 	"bytes"
@@ -18,12 +18,12 @@ import (
 
 // The keys of a file's metadata.
 const (
-	metaTable   = "backbone.table"
-	metaVersion = "backbone.schema_version"
-	metaRun     = "backbone.run_id"
-	metaWriter  = "backbone.writer_id"
-	metaRows    = "backbone.rows"
-	metaContent = "backbone.content_hash"
+	MetaTable   = "backbone.table"
+	MetaVersion = "backbone.schema_version"
+	MetaRun     = "backbone.run_id"
+	MetaWriter  = "backbone.writer_id"
+	MetaRows    = "backbone.rows"
+	MetaContent = "backbone.content_hash"
 )
 
 // batch is how many rows are turned into columns at a time: few enough for the processor's cache.
@@ -45,9 +45,11 @@ type leaf[R any] struct {
 	values []parquet.Value
 }
 
-// encoder turns rows into a Parquet file. It is used by one goroutine at a time, and for many files, since setting up
-// forty columns takes longer than writing a few rows.
-type encoder[R any] struct {
+// Writer turns rows into Parquet files in memory. It is used by one goroutine at a time, and for many files, since setting
+// up forty columns takes longer than writing a few rows.
+//
+// A file is begun by Begin, and ended by Finish.
+type Writer[R any] struct {
 	table  *schemas.Table[R]
 	codec  *rows.Codec[R]
 	writer *parquet.Writer //nolint:staticcheck // a GenericWriter is one of a row type; columns are written here one by one
@@ -55,13 +57,16 @@ type encoder[R any] struct {
 	rows   [batch]R
 	// present is a bitmap of the columns that any row of the batch has: most have values in no row of it.
 	present [32]byte
+	filled  int // rows that wait to be turned into columns
+	count   int // rows of the file so far
 	reset   func(*R)
 	out     bytes.Buffer
 }
 
-func newEncoder[R any](table *schemas.Table[R], reset func(*R)) (*encoder[R], error) {
-	e := &encoder[R]{table: table, codec: rows.NewCodec(table.Columns), reset: reset}
-	schema := ParquetSchema(table)
+// NewWriter returns a writer of files of a table. Rows are made fresh by reset.
+func NewWriter[R any](table *schemas.Table[R], reset func(*R)) (*Writer[R], error) {
+	e := &Writer[R]{table: table, codec: rows.NewCodec(table.Columns), reset: reset}
+	schema := Schema(table)
 	options := []parquet.WriterOption{
 		schema, parquet.Compression(codec), parquet.PageBufferSize(256 << 10), parquet.WriteBufferSize(0),
 		parquet.DataPageStatistics(false), parquet.CreatedBy("backbone", "1", ""),
@@ -73,7 +78,7 @@ func newEncoder[R any](table *schemas.Table[R], reset func(*R)) (*encoder[R], er
 		}
 		e.leaves = append(e.leaves, l)
 		// Bounds let a reader skip pages. They are worth their cost where rows are sorted.
-		if name := l.column.Name; name != "event_time" && name != "user_id" {
+		if name := l.column.Name; name != "event_time" && name != "user_id" && name != "item_id" {
 			options = append(options, parquet.SkipPageBounds(path...))
 		}
 	}
@@ -112,8 +117,8 @@ func newLeaf[R any](table *schemas.Table[R], path []string, number int) (*leaf[R
 	return nil, fmt.Errorf("table %q has no column for %q", table.Name, path)
 }
 
-// ParquetSchema returns the schema of a table's files. Dots in the names of columns make groups.
-func ParquetSchema[R any](table *schemas.Table[R]) *parquet.Schema {
+// Schema returns the schema of a table's files. Dots in the names of columns make groups.
+func Schema[R any](table *schemas.Table[R]) *parquet.Schema {
 	root := &group{}
 	for _, c := range table.Columns {
 		at := root
@@ -212,39 +217,83 @@ func (g orderedGroup) Fields() []parquet.Field {
 	return fields
 }
 
-// encoded is a row as its chunk holds it.
-type encoded struct {
-	body    []byte
-	columns int // of its chunk
+// Encoded is a row as its chunk (package rows) holds it.
+type Encoded struct {
+	Body    []byte
+	Columns int // of its chunk
 }
 
-// file makes a Parquet file of rows, in their order. The result is valid until the next call.
-func (e *encoder[R]) file(all []encoded, meta map[string]string) ([]byte, error) {
+// Begin begins a file. What was begun before is forgotten.
+func (e *Writer[R]) Begin() {
 	e.out.Reset()
 	e.writer.Reset(&e.out)
-	for _, key := range slices.Sorted(maps.Keys(meta)) { // in one order: the same rows make the same bytes
-		e.writer.SetKeyValueMetadata(key, meta[key])
+	e.filled, e.count = 0, 0
+	clear(e.present[:])
+}
+
+// Add adds a row of a chunk, whose bytes must not change before the next Flush or Finish.
+func (e *Writer[R]) Add(row Encoded) error {
+	e.codec.Present(row.Body, row.Columns, e.present[:])
+	into := &e.rows[e.filled]
+	e.reset(into)
+	if err := e.codec.Decode(row.Body, row.Columns, into); err != nil {
+		return err
+	}
+	return e.added()
+}
+
+// AddRow adds a row, whose strings and lists must not change before the next Flush or Finish.
+func (e *Writer[R]) AddRow(row *R) error {
+	for i := range e.present { // what is in the row is not known
+		e.present[i] = 0xff
+	}
+	e.rows[e.filled] = *row
+	return e.added()
+}
+
+func (e *Writer[R]) added() error {
+	e.count++
+	if e.filled++; e.filled < batch {
+		return nil
+	}
+	return e.Flush()
+}
+
+// Flush turns the rows that were added into columns. What they refer to may change after it.
+func (e *Writer[R]) Flush() error {
+	if e.filled == 0 {
+		return nil
 	}
 	columns := e.writer.ColumnWriters()
-	for start := 0; start < len(all); start += batch {
-		part := all[start:min(start+batch, len(all))]
-		clear(e.present[:])
-		for i, row := range part {
-			e.codec.Present(row.body, row.columns, e.present[:])
-			e.reset(&e.rows[i])
-			if err := e.codec.Decode(row.body, row.columns, &e.rows[i]); err != nil {
-				return nil, err
-			}
+	for _, l := range e.leaves {
+		values := l.nulls[:e.filled]
+		if e.present[l.place/8]&(1<<(l.place%8)) != 0 {
+			values = l.of(e.rows[:e.filled])
 		}
-		for _, l := range e.leaves {
-			values := l.nulls[:len(part)]
-			if e.present[l.place/8]&(1<<(l.place%8)) != 0 {
-				values = l.of(e.rows[:len(part)])
-			}
-			if _, err := columns[l.number].WriteRowValues(values); err != nil {
-				return nil, fmt.Errorf("column %q: %w", l.column.Name, err)
-			}
+		if _, err := columns[l.number].WriteRowValues(values); err != nil {
+			return fmt.Errorf("column %q: %w", l.column.Name, err)
 		}
+	}
+	e.filled = 0
+	clear(e.present[:])
+	return nil
+}
+
+// Rows returns how many rows the file has so far.
+func (e *Writer[R]) Rows() int { return e.count }
+
+// Finish ends the file and returns it, with table, version, number of rows and meta as its metadata. The result is valid
+// until the next Begin. The same rows and meta make the same bytes.
+func (e *Writer[R]) Finish(meta map[string]string) ([]byte, error) {
+	if err := e.Flush(); err != nil {
+		return nil, err
+	}
+	all := map[string]string{
+		MetaTable: e.table.Name, MetaVersion: strconv.Itoa(e.table.Version), MetaRows: strconv.Itoa(e.count),
+	}
+	maps.Copy(all, meta)
+	for _, key := range slices.Sorted(maps.Keys(all)) { // in one order: the same rows make the same bytes
+		e.writer.SetKeyValueMetadata(key, all[key])
 	}
 	if err := e.writer.Close(); err != nil {
 		return nil, err
@@ -368,12 +417,4 @@ func (l *leaf[R]) ofItem(item *schemas.LineItem) parquet.Value {
 // text makes a value without a copy. The writer copies it into its column.
 func text(s string) parquet.Value {
 	return parquet.ByteArrayValue(unsafe.Slice(unsafe.StringData(s), len(s)))
-}
-
-// meta returns the metadata of a file of n rows.
-func (e *encoder[R]) meta(runID, writerID string, n int, content uint64) map[string]string {
-	return map[string]string{
-		metaTable: e.table.Name, metaVersion: strconv.Itoa(e.table.Version), metaRun: runID, metaWriter: writerID,
-		metaRows: strconv.Itoa(n), metaContent: fmt.Sprintf("%016x", content),
-	}
 }
