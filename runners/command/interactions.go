@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"runtime/pprof"
 	"strings"
@@ -32,6 +33,7 @@ type interactionsOptions struct {
 	window  string
 	summary string
 	profile string
+	heap    string
 }
 
 func newInteractionsCommand(env *environment) *cobra.Command {
@@ -77,6 +79,7 @@ history. A partition gets a file _SUCCESS once the watermark is --grace past its
 	f.Int64Var(&options.MaxOutstanding, "max_outstanding", 0, "messages that may be received and not yet acknowledged (default 2000000)")
 	f.StringVar(&options.summary, "summary", "", "`FILE` for a summary in JSON")
 	f.StringVar(&options.profile, "cpu_profile", "", "`FILE` for a CPU profile of the run, to be read with go tool pprof")
+	f.StringVar(&options.heap, "heap_profile", "", "`FILE` for a profile of the memory that is in use when the run ends, to be read with go tool pprof")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		return runInteractions(cmd.Context(), env, options, cmd.Flags())
 	}
@@ -146,7 +149,7 @@ func runInteractions(ctx context.Context, env *environment, o interactionsOption
 		return err
 	}
 	s, err := carry(hard, journey{
-		Options: o.Options, log: env.log, drain: drain,
+		Options: o.Options, log: env.log, drain: drain, heap: o.heap,
 		watch: func(state func() progress) (stop func()) { return env.startProgress(hard, "interactions", state) },
 	})
 	if err != nil && hard.Err() != nil {
@@ -169,6 +172,7 @@ type journey struct {
 	log   *slog.Logger
 	drain <-chan struct{}                           // closed when a stream has to commit what it holds and end
 	watch func(state func() progress) (stop func()) // shows how far the run is; nil: nobody looks
+	heap  string                                    // file for a profile of the memory at the end; empty: none
 }
 
 // carry runs the pipeline on the direct runner until its input ends, or until what it holds is committed after drain was
@@ -201,6 +205,7 @@ func carry(ctx context.Context, j journey) (s summary, err error) {
 		defer j.watch(func() progress { return interactionsProgress(r, plan) })()
 	}
 	err = direct.Submit(ctx, p)
+	err = errors.Join(err, heapProfile(j.heap))
 	if err == nil && r.IsDraining() {
 		s.Outcome = outcomeDrained
 	}
@@ -226,11 +231,16 @@ func interactionsProgress(r *run.Run, p *interactions.Plan) progress {
 	return now
 }
 
-// tuneMemory trades memory for time: the collector runs when the heap has grown by more than Go's default, and
-// harder when it nears what a run should stay below. GOGC and GOMEMLIMIT win over it.
+// tuneMemory trades memory for time where a run ends, and time for memory where it goes on: the collector runs when the heap
+// has grown by more than Go's default, or by less, and harder when it nears what a run should stay below. GOGC and
+// GOMEMLIMIT win over it.
 func tuneMemory(streaming bool) {
-	if os.Getenv("GOGC") == "" && !streaming {
-		debug.SetGCPercent(200)
+	if os.Getenv("GOGC") == "" {
+		percent := 200
+		if streaming {
+			percent = 50
+		}
+		debug.SetGCPercent(percent)
 	}
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(512 << 20)
@@ -253,6 +263,22 @@ func startProfile(path string) (stop func() error, err error) {
 		pprof.StopCPUProfile()
 		return file.Close()
 	}, nil
+}
+
+// heapProfile writes what of the memory is in use to the file at path; an empty path means none.
+func heapProfile(path string) error {
+	if path == "" {
+		return nil
+	}
+	file, err := os.Create(path)
+	if err != nil {
+		return fmt.Errorf("heap_profile: %w", err)
+	}
+	runtime.GC() // without what nobody needs any more
+	if err := errors.Join(pprof.WriteHeapProfile(file), file.Close()); err != nil {
+		return fmt.Errorf("heap_profile %q: %w", path, err)
+	}
+	return nil
 }
 
 // newRunID names a launch: the time for people, and chance so that two at once differ.

@@ -54,11 +54,11 @@ func TestSetIsAMap(t *testing.T) {
 func TestSetBytes(t *testing.T) {
 	set := NewSet(0)
 	before := set.Bytes()
-	for i := range 1000 {
+	for i := range 1000 { // 64 tables of about 16 ids
 		set.Add(Of(fmt.Sprint(i)))
 	}
-	if grown := set.Bytes() - before; grown < 16*1000 || grown > 100*1000 {
-		t.Errorf("1000 ids of 16 bytes are said to take %d bytes", grown)
+	if grown := set.Bytes() - before; grown < 12*1000 || grown > 20*1000 {
+		t.Errorf("1000 ids of 12 bytes are said to take %d bytes", grown)
 	}
 }
 
@@ -173,4 +173,41 @@ func TestCacheConcurrently(t *testing.T) {
 	if c.used > budget {
 		t.Errorf("%d bytes are kept, the budget is %d", c.used, budget)
 	}
+}
+
+// A set takes less than 20 bytes an id, whatever its size.
+func TestSetIsSmall(t *testing.T) {
+	set := NewSet(0)
+	for i := range 2_000_000 {
+		set.Add(Of(fmt.Sprint(i)))
+		if n := int64(set.Len()); i%1000 == 0 && n > 20_000 && set.Bytes() > 20*n {
+			t.Fatalf("%d ids take %d bytes", n, set.Bytes())
+		}
+	}
+	if set.Len() != 2_000_000 {
+		t.Errorf("there are %d ids, want 2,000,000", set.Len())
+	}
+}
+
+func BenchmarkSetAdd(b *testing.B) {
+	ids := make([]ID, 1<<20)
+	for i := range ids {
+		ids[i] = Of(fmt.Sprint(i))
+	}
+	b.Run("set", func(b *testing.B) {
+		for b.Loop() {
+			s := NewSet(0)
+			for _, id := range ids {
+				s.Add(id)
+			}
+		}
+	})
+	b.Run("map", func(b *testing.B) {
+		for b.Loop() {
+			m := map[ID]struct{}{}
+			for _, id := range ids {
+				m[id] = struct{}{}
+			}
+		}
+	})
 }
