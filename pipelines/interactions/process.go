@@ -2,7 +2,6 @@ package interactions
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"runtime"
@@ -13,11 +12,11 @@ import (
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/graph/mtime"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
-	"github.com/zeebo/xxh3"
 
 	"backbone/schemas"
 	"backbone/schemas/mappings"
 	"backbone/transforms/contextjoin"
+	"backbone/transforms/deadletter"
 	"backbone/transforms/decode"
 	"backbone/transforms/exchange"
 	"backbone/transforms/files"
@@ -154,8 +153,8 @@ type worker struct {
 	rows    *lake.Packer[schemas.Interaction]
 	dead    *lake.Packer[schemas.DeadLetter]
 	bin     *exchange.Bin
-	letter  schemas.DeadLetter
-	id      []byte
+	letters deadletter.Maker
+	letter  *schemas.DeadLetter // the latest
 
 	rec     *source.Record // the one being read
 	latest  int64          // event time in the batch
@@ -172,7 +171,8 @@ func newWorker(fn *processFn) (*worker, error) {
 	}
 	w := &worker{
 		fn: fn, decoder: d, reader: files.NewReader(fn.Files), bin: fn.spill.NewBin(),
-		rules: schemas.Rules{Types: fn.Mapping.EventTypes},
+		rules:   schemas.Rules{Types: fn.Mapping.EventTypes},
+		letters: deadletter.Maker{Pipeline: "interactions", Version: schemas.Interactions.Version},
 	}
 	send := func(p lake.Packet) { w.packets = append(w.packets, p) }
 	w.rows = lake.NewPacker(schemas.Interactions, fn.layouts[0], w.bin, send)
@@ -260,15 +260,16 @@ func (w *worker) record(rec *source.Record, token string) error {
 func (w *worker) event(row *schemas.Interaction, fault *schemas.FieldError) {
 	w.seen.events++
 	w.nth++
-	stage := "decode"
+	stage := deadletter.Decode
 	if fault == nil {
 		w.complete(row)
-		stage = "validate"
+		stage = deadletter.Validate
 		fault = row.Check(w.rules)
 	}
 	var pile *lake.Pile
 	if fault != nil {
-		pile = w.dead.Add(w.deadLetter(stage, fault))
+		w.letter = w.letters.Make(w.rec, w.nth, stage, fault)
+		pile = w.dead.Add(w.letter)
 	} else {
 		w.latest = max(w.latest, row.EventTime.V)
 		pile = w.rows.Add(row)
@@ -321,45 +322,4 @@ func parseTimestamp(s string) (micros int64, ok bool) {
 	}
 	t, err := time.Parse(time.RFC3339Nano, s)
 	return t.UnixMicro(), err == nil
-}
-
-// deadLetter says why the record, or an event of it, is no row. The same input gives the same dead letter.
-func (w *worker) deadLetter(stage string, fault *schemas.FieldError) *schemas.DeadLetter {
-	rec, d := w.rec, &w.letter
-	d.Reset()
-	place := rec.MessageID
-	if rec.Offset >= 0 {
-		d.Offset = schemas.Some(rec.Offset)
-		place = strconv.FormatInt(rec.Offset, 10)
-	}
-	w.id = fmt.Appendf(w.id[:0], "%s\x00%s\x00%d\x00", rec.Source, place, w.nth)
-	w.id = append(w.id, rec.Data...)
-	h := xxh3.Hash128(w.id).Bytes()
-	d.DeadLetterID = hex.EncodeToString(h[:])
-	d.ReceivedTime = schemas.Some(rec.Received)
-	d.FailureType, d.Stage, d.Severity = failureType(stage, fault.Code), "interactions."+stage, schemas.SeveritySevere
-	d.ErrorCode, d.ErrorMessage, d.FieldPath = string(fault.Code), fault.Message, fault.Path
-	payload := rec.Data[:min(len(rec.Data), maxPayload)]
-	d.Payload, d.PayloadSize = string(payload), schemas.Some(max(rec.Size, int64(len(rec.Data))))
-	for _, a := range rec.Attributes {
-		d.Attributes = append(d.Attributes, schemas.Pair{Key: a.Key, Value: schemas.RemoveAddress(a.Value)})
-	}
-	d.MessageID, d.Source, d.Attempt = rec.MessageID, rec.Source, schemas.Some(int64(1))
-	d.SchemaVersion = schemas.Some(int64(schemas.Interactions.Version))
-	return d
-}
-
-// maxPayload is how much of a record a dead letter keeps.
-const maxPayload = 1 << 20
-
-// failureType classes a dead letter by what has to change: the producer's encoding, the mapping or the event.
-func failureType(stage string, code schemas.Code) string {
-	switch code {
-	case schemas.CodeSyntax, schemas.CodeUTF8, schemas.CodeDuplicateKey, schemas.CodeTooDeep, schemas.CodeTooLarge:
-		return "decode"
-	}
-	if stage == "decode" {
-		return "map"
-	}
-	return stage
 }

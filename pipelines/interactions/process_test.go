@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"backbone/schemas"
+	"backbone/transforms/deadletter"
 	"backbone/transforms/lake"
 	"backbone/transforms/run"
 	"backbone/transforms/source"
@@ -50,7 +51,7 @@ func TestAddressesInAttributesAreRemoved(t *testing.T) {
 	if diff := cmp.Diff(want, row.Lineage.Attributes); diff != "" {
 		t.Errorf("of a row (-want +got):\n%s", diff)
 	}
-	letter := w.deadLetter("validate", &schemas.FieldError{Code: schemas.CodeMissing})
+	letter := w.letters.Make(w.rec, 1, deadletter.Validate, &schemas.FieldError{Code: schemas.CodeMissing})
 	if diff := cmp.Diff(want, letter.Attributes); diff != "" {
 		t.Errorf("of a dead letter (-want +got):\n%s", diff)
 	}
