@@ -44,6 +44,9 @@ var Items = &Table[Item]{
 	Slot:       func(r *Item) (string, int64) { return r.ItemID, r.Stamp.UpdatedTime.V },
 	SortBy:     func(r *Item) string { return r.ItemID },
 	Stamp:      func(r *Item) *Stamp { return &r.Stamp },
+	Reset:      (*Item).Reset,
+	Normalize:  (*Item).Normalize,
+	Check:      (*Item).Check,
 	KeyColumns: 6,
 	Extra:      func(r *Item) *[]Pair { return &r.Extra },
 	Columns: append(append([]Column[Item]{

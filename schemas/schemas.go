@@ -105,8 +105,13 @@ type Table[R any] struct {
 	// KeyColumns is how many of the first columns Slot, SortBy and Stamp look at.
 	KeyColumns int
 
-	// Stamp returns what tells the versions of a row apart; nil: rows of the table have no versions.
+	// Stamp returns what tells the versions of a row apart; nil: rows of the table have no versions. Of a table with
+	// versions, the following are set too.
 	Stamp func(*R) *Stamp
+	// Reset makes a row fresh, Normalize brings it into its normal form, and Check returns the first rule that it breaks.
+	Reset     func(*R)
+	Normalize func(*R)
+	Check     func(*R, CatalogRules) *FieldError
 }
 
 // Column returns the column or the input with that path.

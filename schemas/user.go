@@ -35,6 +35,9 @@ var Users = &Table[User]{
 	Slot:       func(r *User) (string, int64) { return r.UserID, r.Stamp.UpdatedTime.V },
 	SortBy:     func(r *User) string { return r.UserID },
 	Stamp:      func(r *User) *Stamp { return &r.Stamp },
+	Reset:      (*User).Reset,
+	Normalize:  (*User).Normalize,
+	Check:      (*User).Check,
 	KeyColumns: 6,
 	Extra:      func(r *User) *[]Pair { return &r.Extra },
 	Columns: append(append([]Column[User]{

@@ -47,8 +47,11 @@ func (w Window) String() string {
 	return fmt.Sprintf("%dm", w.span/time.Minute)
 }
 
-// bucket numbers the partition of an event time in microseconds since 1970.
+// bucket numbers the partition of an event time in microseconds since 1970. The zero Window holds all time in one.
 func (w Window) bucket(micros int64) int64 {
+	if w == (Window{}) {
+		return 0
+	}
 	if w.month {
 		t := time.UnixMicro(micros).UTC()
 		return int64(t.Year())*12 + int64(t.Month()) - 1

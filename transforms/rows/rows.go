@@ -149,17 +149,25 @@ func (c *Codec[R]) appendValue(dst []byte, col *schemas.Column[R], r *R) []byte 
 	return dst
 }
 
-// AppendContent adds the number and the value of each column, from the first on, that is present. Columns that are added to
-// the table later do not change it, so a hash of it can be kept.
-func (c *Codec[R]) AppendContent(dst []byte, r *R, first int) []byte {
-	for i := first; i < len(c.columns); i++ {
-		before := len(dst)
-		dst = append(dst, byte(i))
-		if dst = c.appendValue(dst, &c.columns[i], r); len(dst) == before+1 {
-			dst = dst[:before]
-		}
+// AppendContent adds what a row, with so many columns in its chunk, has in its columns from the first on. Rows with the same
+// values there have the same content. Columns that are added to the table later do not change it, so a hash of it can be kept.
+func (c *Codec[R]) AppendContent(dst, body []byte, columns, first int) ([]byte, error) {
+	bitmap := (columns + 7) / 8
+	var skipped R
+	d := decoder{b: body}
+	c.decodeFirst(&d, columns, first, &skipped)
+	if d.bad {
+		return dst, fmt.Errorf("%w: row of %d bytes", ErrDamaged, len(body))
 	}
-	return dst
+	begin := len(dst)
+	dst = append(dst, body[:bitmap]...)
+	for i := range first {
+		dst[begin+i>>3] &^= 1 << (i & 7)
+	}
+	for len(dst) > begin && dst[len(dst)-1] == 0 { // as it would be with fewer columns
+		dst = dst[:len(dst)-1]
+	}
+	return append(append(dst, 0), d.b...), nil
 }
 
 func appendString(dst []byte, s string) []byte {

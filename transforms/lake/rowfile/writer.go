@@ -59,8 +59,10 @@ type Writer[R any] struct {
 	present [32]byte
 	filled  int // rows that wait to be turned into columns
 	count   int // rows of the file so far
-	reset   func(*R)
-	out     bytes.Buffer
+	// borrowed says that rows which wait refer to lists of the caller.
+	borrowed bool
+	reset    func(*R)
+	out      bytes.Buffer
 }
 
 // NewWriter returns a writer of files of a table. Rows are made fresh by reset.
@@ -227,28 +229,48 @@ type Encoded struct {
 func (e *Writer[R]) Begin() {
 	e.out.Reset()
 	e.writer.Reset(&e.out)
-	e.filled, e.count = 0, 0
+	clear(e.rows[:])
+	e.filled, e.count, e.borrowed = 0, 0, false
 	clear(e.present[:])
 }
 
 // Add adds a row of a chunk, whose bytes must not change before the next Flush or Finish.
 func (e *Writer[R]) Add(row Encoded) error {
 	e.codec.Present(row.Body, row.Columns, e.present[:])
+	return e.decode(row, nil)
+}
+
+// AddEdited is Add of a row that edit has changed.
+func (e *Writer[R]) AddEdited(row Encoded, edit func(*R)) error {
+	e.presentAll()
+	return e.decode(row, edit)
+}
+
+func (e *Writer[R]) decode(row Encoded, edit func(*R)) error {
 	into := &e.rows[e.filled]
 	e.reset(into)
 	if err := e.codec.Decode(row.Body, row.Columns, into); err != nil {
 		return err
+	}
+	if edit != nil {
+		edit(into)
 	}
 	return e.added()
 }
 
 // AddRow adds a row, whose strings and lists must not change before the next Flush or Finish.
 func (e *Writer[R]) AddRow(row *R) error {
-	for i := range e.present { // what is in the row is not known
+	e.presentAll()
+	e.rows[e.filled] = *row
+	e.borrowed = true
+	return e.added()
+}
+
+// presentAll is for rows of which it is not known which columns they have.
+func (e *Writer[R]) presentAll() {
+	for i := range e.present {
 		e.present[i] = 0xff
 	}
-	e.rows[e.filled] = *row
-	return e.added()
 }
 
 func (e *Writer[R]) added() error {
@@ -273,6 +295,10 @@ func (e *Writer[R]) Flush() error {
 		if _, err := columns[l.number].WriteRowValues(values); err != nil {
 			return fmt.Errorf("column %q: %w", l.column.Name, err)
 		}
+	}
+	if e.borrowed { // lists that are the caller's must not be filled by the next rows
+		clear(e.rows[:e.filled])
+		e.borrowed = false
 	}
 	e.filled = 0
 	clear(e.present[:])
