@@ -4,6 +4,7 @@ import (
 	"embed"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -18,12 +19,24 @@ import (
 //go:embed presets/*.yaml
 var presets embed.FS
 
-// NativeName is the name of the mapping of Backbone's own format; see Native.
+// NativeName is the name of the mapping of Backbone's own format; see Native. Those of users and items have "-" and the table behind it.
 const NativeName = "native"
+
+// IsNative tells if a mapping of that name is Backbone's own format of a table.
+func IsNative(name string) bool { return natives()[name] != "" }
+
+// natives returns the tables that have a format of Backbone's own, by the names of its mappings.
+func natives() map[string]string {
+	return map[string]string{
+		NativeName:                            schemas.Interactions.Name,
+		NativeName + "-" + schemas.Users.Name: schemas.Users.Name,
+		NativeName + "-" + schemas.Items.Name: schemas.Items.Name,
+	}
+}
 
 // Presets returns the names that Load knows, sorted.
 func Presets() []string {
-	names := []string{NativeName}
+	names := slices.Collect(maps.Keys(natives()))
 	entries, err := presets.ReadDir("presets")
 	if err != nil {
 		return names // An embedded folder can always be read.
@@ -43,8 +56,8 @@ func Load(nameOrFile string) (*Mapping, error) {
 	switch {
 	case nameOrFile == "":
 		return nil, fmt.Errorf("no mapping: give the name of a preset (%s) or a YAML file", strings.Join(Presets(), ", "))
-	case nameOrFile == NativeName:
-		return Native(), nil
+	case IsNative(nameOrFile):
+		return NativeFor(natives()[nameOrFile])
 	case !isFile && slices.Contains(Presets(), nameOrFile):
 		text, err := PresetText(nameOrFile)
 		if err != nil {
@@ -65,10 +78,14 @@ func Load(nameOrFile string) (*Mapping, error) {
 	return Parse(nameOrFile, text)
 }
 
-// PresetText returns the YAML of a preset, with its comments. Of NativeName it is made from the columns.
+// PresetText returns the YAML of a preset, with its comments. Of Backbone's own formats it is made from the columns.
 func PresetText(name string) ([]byte, error) {
-	if name == NativeName {
-		text, err := yaml.Marshal(Native())
+	if IsNative(name) {
+		m, err := NativeFor(natives()[name])
+		if err != nil {
+			return nil, err
+		}
+		text, err := yaml.Marshal(m)
 		if err != nil {
 			return nil, fmt.Errorf("mapping %q: %w", name, err)
 		}
@@ -93,6 +110,9 @@ func Parse(file string, text []byte) (*Mapping, error) {
 	if m.Format == "" {
 		m.Format = JSONL
 	}
+	if m.Table == "" {
+		m.Table = schemas.Interactions.Name
+	}
 	return m, nil
 }
 
@@ -111,34 +131,62 @@ func inWords(err error) error {
 	return fmt.Errorf("line %d: %s", line, y.GetMessage())
 }
 
-// keysOf returns the keys that may stand at an indentation: those of a mapping at the margin, or else of one of its fields.
+// keysOf returns the keys that may stand at an indentation: those of a mapping at the margin, or else of one of its fields or parts.
 func keysOf(indent int) []string {
-	t := reflect.TypeFor[Mapping]()
+	types := []reflect.Type{reflect.TypeFor[Mapping]()}
 	if indent > 0 {
-		t = reflect.TypeFor[Field]()
+		types = []reflect.Type{reflect.TypeFor[Field](), reflect.TypeFor[Part]()}
 	}
 	var keys []string
-	for i := range t.NumField() {
-		key, _, _ := strings.Cut(t.Field(i).Tag.Get("yaml"), ",")
-		keys = append(keys, key)
+	for _, t := range types {
+		for i := range t.NumField() {
+			key, _, _ := strings.Cut(t.Field(i).Tag.Get("yaml"), ",")
+			keys = append(keys, key)
+		}
 	}
 	return keys
 }
 
-// Native returns the mapping of Backbone's own format: JSON lines whose paths are the columns' names. Besides, context.user_agent and
-// context.ip are what the context is derived from.
+// Native returns the mapping of Backbone's own format of interactions: JSON lines whose paths are the columns' names. Besides,
+// context.user_agent and context.ip are what the context is derived from.
 func Native() *Mapping {
+	m := native(schemas.Interactions)
+	m.Name = NativeName
+	m.Doc = "Backbone's own format: JSON lines whose paths are the names of the columns."
+	m.Fields["raw.user_agent"] = Field{Path: "context.user_agent"}
+	m.Fields["raw.ip"] = Field{Path: "context.ip"}
+	return m
+}
+
+// NativeFor returns the mapping of Backbone's own format of a table: interactions, users or items.
+func NativeFor(table string) (*Mapping, error) {
+	switch table {
+	case schemas.Interactions.Name:
+		return Native(), nil
+	case schemas.Users.Name:
+		return native(schemas.Users), nil
+	case schemas.Items.Name:
+		return native(schemas.Items), nil
+	default:
+		return nil, fmt.Errorf("table %q: there is no mapping for it: want %s", table, strings.Join(Tables(), ", "))
+	}
+}
+
+// Tables lists the tables that a mapping can fill.
+func Tables() []string {
+	return []string{schemas.Interactions.Name, schemas.Users.Name, schemas.Items.Name}
+}
+
+func native[R any](table *schemas.Table[R]) *Mapping {
 	m := &Mapping{
-		Name:   NativeName,
-		Doc:    "Backbone's own format: JSON lines whose paths are the names of the columns.",
+		Name:   NativeName + "-" + table.Name,
+		Doc:    "Backbone's own format of " + table.Name + ": JSON lines whose paths are the names of the columns. attributes is an object of texts, numbers one of numbers.",
+		Table:  table.Name,
 		Format: JSONL,
-		Fields: map[string]Field{
-			"raw.user_agent": {Path: "context.user_agent"},
-			"raw.ip":         {Path: "context.ip"},
-		},
+		Fields: map[string]Field{},
 		Strict: true,
 	}
-	for _, c := range schemas.Interactions.Columns {
+	for _, c := range table.Columns {
 		switch {
 		case c.System:
 		case c.Kind == schemas.LineItems:

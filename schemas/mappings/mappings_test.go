@@ -14,7 +14,7 @@ import (
 
 func TestPresets(t *testing.T) {
 	names := mappings.Presets()
-	for _, want := range []string{"native", "movielens-ratings", "movielens-tags", "otto", "google-retail", "snowplow", "rees46", "amazon-personalize"} {
+	for _, want := range []string{"native", "movielens-ratings", "movielens-tags", "otto", "google-retail", "snowplow", "rees46", "amazon-personalize", "native-users", "native-items"} {
 		if !strings.Contains(strings.Join(names, " "), want) {
 			t.Errorf("Presets() is %q, without %q", names, want)
 		}
@@ -28,7 +28,7 @@ func TestPresets(t *testing.T) {
 			if m.Name != name || m.Doc == "" {
 				t.Errorf("name %q and doc %q, want %q and a doc", m.Name, m.Doc, name)
 			}
-			if err := mappings.Validate(m, schemas.Interactions); err != nil {
+			if err := m.Validate(); err != nil {
 				t.Error(err)
 			}
 			text, err := mappings.PresetText(name)
@@ -79,7 +79,8 @@ func TestLoadFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := &mappings.Mapping{Name: "shop", Format: mappings.JSONL, Fields: map[string]mappings.Field{
+	want := &mappings.Mapping{Name: "shop",
+		Table: "interactions", Format: mappings.JSONL, Fields: map[string]mappings.Field{
 		"event_time": {Path: "at", Unit: "ms"},
 		"event_type": {Path: "what", Values: map[string]string{"pv": "view"}, Only: true},
 		"user_id":    {Path: "user.id"},
@@ -128,7 +129,7 @@ func TestValidateRefuses(t *testing.T) {
 		{"unknown column", "item_id:", "itemid:", []string{`field "itemid": no such column of interactions (did you mean "item_id"?)`}},
 		{"system column", "item_id:", "loaded_time:", []string{`field "loaded_time": is filled by Backbone`}},
 		{"items", "item_id:", "items:", []string{"map the columns of its elements"}},
-		{"format", "format: jsonl", "format: jsnl", []string{`format "jsnl": want jsonl, json, csv, tsv, parquet (did you mean "jsonl"?)`}},
+		{"format", "format: jsonl", "format: jsnl", []string{`format "jsnl": want jsonl, json, csv, tsv, parquet, yaml (did you mean "jsonl"?)`}},
 		{"path and const", "{path: sku}", "{path: sku, const: a}", []string{`field "item_id": has both path "sku" and const "a"`}},
 		{"neither", "{path: sku}", "{}", []string{`field "item_id": has neither path nor const`}},
 		{"default of a const", "{path: sku}", "{const: a, default: b}", []string{`default "b" is never used`}},

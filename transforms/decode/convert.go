@@ -41,12 +41,8 @@ func parseUnit(s string, kind schemas.Kind) (unit, error) {
 // setText puts a text into the row, or into item for a column of items. It returns a code and a message where
 // the text is no value of the column.
 func (t *target[R]) setText(row *R, item *schemas.LineItem, text string, offset func(*R) *schemas.Int) (schemas.Code, string) {
-	if t.field.Values != nil {
-		if v, ok := t.field.Values[text]; ok {
-			text = v
-		} else if t.field.Only {
-			return schemas.CodeUnknownType, fmt.Sprintf("%s is not one of the values that the mapping lists", quote(text))
-		}
+	if t.special {
+		return t.setSpecial(row, item, text, offset)
 	}
 	if t.kind == schemas.Strings {
 		t.clearDefault(row)
@@ -61,18 +57,29 @@ func (t *target[R]) clearDefault(row *R) {
 	}
 }
 
+// translate gives the value that the mapping has for what was found.
+func (t *target[R]) translate(text string) (string, schemas.Code, string) {
+	if t.field.Values == nil {
+		return text, "", ""
+	}
+	if v, ok := t.field.Values[text]; ok {
+		return v, "", ""
+	}
+	if t.field.Only {
+		return "", schemas.CodeUnknownType, fmt.Sprintf("%s is not one of the values that the mapping lists", quote(text))
+	}
+	return text, "", ""
+}
+
 // put is setText of a text that is already a value of the column.
 func (t *target[R]) put(row *R, item *schemas.LineItem, text string, offset func(*R) *schemas.Int) (schemas.Code, string) {
 	switch t.kind {
 	case schemas.String, schemas.Bytes:
 		*t.str(row, item) = text
 	case schemas.Float64:
-		v, ok := parseFloat(text)
-		if !ok {
-			return schemas.CodeWrongType, fmt.Sprintf("%s is not a number", quote(text))
-		}
-		if math.IsInf(v, 0) {
-			return schemas.CodeOutOfRange, fmt.Sprintf("%s is larger than a 64-bit float", quote(text))
+		v, code, message := number(text)
+		if code != "" {
+			return code, message
 		}
 		*t.float(row, item) = schemas.Some(v)
 	case schemas.Int64:
@@ -103,10 +110,34 @@ func (t *target[R]) put(row *R, item *schemas.LineItem, text string, offset func
 				*list = append(*list, part)
 			}
 		}
+	case schemas.Map:
+		pairs := t.column.Map(row)
+		*pairs = append(*pairs, schemas.Pair{Key: t.group.entry, Value: text})
+	case schemas.Numbers:
+		v, code, message := number(text)
+		if code != "" {
+			return code, message
+		}
+		numbers := t.column.Numbers(row)
+		*numbers = append(*numbers, schemas.Number{Key: t.group.entry, Value: v})
+	case schemas.Floats:
+		return t.splitVector(row, text)
 	default:
 		return schemas.CodeWrongType, "a text can't fill this column"
 	}
 	return "", ""
+}
+
+// number reads a finite number.
+func number(text string) (float64, schemas.Code, string) {
+	v, ok := parseFloat(text)
+	if !ok {
+		return 0, schemas.CodeWrongType, fmt.Sprintf("%s is not a number", quote(text))
+	}
+	if math.IsInf(v, 0) {
+		return 0, schemas.CodeOutOfRange, fmt.Sprintf("%s is larger than a 64-bit float", quote(text))
+	}
+	return v, "", ""
 }
 
 func (t *target[R]) setTime(row *R, item *schemas.LineItem, text string, offset func(*R) *schemas.Int) (schemas.Code, string) {

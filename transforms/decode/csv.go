@@ -79,6 +79,9 @@ func (d *csvDecoder[R]) decode(rec *source.Record) *schemas.FieldError {
 		list := items(&d.row)
 		*list = append(*list, item)
 	}
+	if err := d.plan.place(&d.row); err != nil {
+		return err
+	}
 	d.plan.identify(&d.row, &d.id, rec.Data)
 	return nil
 }

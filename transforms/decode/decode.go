@@ -67,6 +67,7 @@ type plan[R any] struct {
 	table   *schemas.Table[R]
 	root    *node[R]
 	element *node[R] // of the exploded array, nil if the mapping explodes none
+	groups  []*group[R]
 	presets []*target[R]
 	ofItems []*target[R] // presets of each element of items
 	idParts int
@@ -74,6 +75,8 @@ type plan[R any] struct {
 	synth   func(*R) *schemas.Bool
 	offset  func(*R) *schemas.Int // time zone of the event time
 	reset   func(*R)
+
+	gathered *gathered[R] // values that are placed when all of the record is read
 }
 
 // node is a place in a record: an object with fields, an array with an element, or a value with targets.
@@ -89,6 +92,10 @@ type node[R any] struct {
 	keep     bool // part of the event id, in no column: goes to extra too
 	explode  bool
 	items    func(*R) *[]schemas.LineItem // this array fills a list of items
+	list     bool                         // all targets are lists, which an array of texts fills
+	each     bool                         // the elements of this array fill columns by themselves
+	named    []*group[R]                  // each element of this array is an entry of a map: their names
+	whole    []*target[R]                 // this object's members are the entries of maps
 }
 
 func (n *node[R]) child(name string) *node[R] {
@@ -133,10 +140,15 @@ type target[R any] struct {
 	unit    unit
 	convert bool // from other JSON types
 	isEvent bool // the event time, whose offset is the user's time zone
+	special bool // what is found is not put into the row as it is
+	change  *change
+	group   *group[R] // set where the value is gathered
+	rank    int       // of the path among those of the group
+	isKey   bool      // the value is the name of an entry of the group
 }
 
 func compile[R any](m *mappings.Mapping, table *schemas.Table[R]) (*plan[R], error) {
-	p := &plan[R]{mapping: m, table: table, root: &node[R]{}}
+	p := &plan[R]{mapping: m, table: table, root: &node[R]{}, gathered: &gathered[R]{}}
 	if c, ok := table.Column("event_id"); ok {
 		p.eventID = c.Str
 	}
@@ -157,7 +169,10 @@ func compile[R any](m *mappings.Mapping, table *schemas.Table[R]) (*plan[R], err
 	for name := range m.Fields {
 		columns = append(columns, name)
 	}
-	sort.Slice(columns, func(i, j int) bool { return order(table, columns[i]) < order(table, columns[j]) })
+	sort.Slice(columns, func(i, j int) bool {
+		a, b := order(table, columns[i]), order(table, columns[j])
+		return a < b || a == b && columns[i] < columns[j]
+	})
 	for _, name := range columns {
 		if err := p.add(name, m.Fields[name]); err != nil {
 			return nil, fmt.Errorf("field %q: %w", name, err)
@@ -183,6 +198,7 @@ func compile[R any](m *mappings.Mapping, table *schemas.Table[R]) (*plan[R], err
 	if err := p.root.finish(m.Explode != "", p.element); err != nil {
 		return nil, err
 	}
+	p.gathered.sortGroups(p.groups)
 	return p, nil
 }
 
@@ -194,7 +210,22 @@ func order[R any](table *schemas.Table[R], column string) int {
 			return i
 		}
 	}
+	if c, entry := columnOf(table, column); entry != "" {
+		return order(table, c.Name)
+	}
 	return len(table.Columns)
+}
+
+// columnOf returns the column of a name: one of the table, or the map of an entry such as "attributes.color", and which entry.
+func columnOf[R any](table *schemas.Table[R], name string) (c schemas.Column[R], entry string) {
+	if c, ok := table.Column(name); ok {
+		return c, ""
+	}
+	base, entry, _ := strings.Cut(name, ".")
+	if c, ok := table.Column(base); ok && (c.Kind == schemas.Map || c.Kind == schemas.Numbers) && !c.System {
+		return c, entry
+	}
+	return schemas.Column[R]{}, ""
 }
 
 // at returns the node of a path such as "a.b" or "events[].aid", making what is missing.
@@ -218,6 +249,7 @@ func (p *plan[R]) at(path string) (*node[R], error) {
 
 func (p *plan[R]) add(name string, f mappings.Field) error {
 	t := &target[R]{field: f, convert: !p.mapping.Strict}
+	entry := ""
 	if sub, ok := strings.CutPrefix(name, "items[]."); ok {
 		list, found := p.table.Column("items")
 		i := indexOf(schemas.LineItemColumns, sub)
@@ -240,16 +272,25 @@ func (p *plan[R]) add(name string, f mappings.Field) error {
 			n.items = list.Items
 		}
 	} else {
-		c, ok := p.table.Column(name)
-		if !ok {
+		t.column, entry = columnOf(p.table, name)
+		if t.kind = t.column.Kind; t.kind == 0 {
 			return fmt.Errorf("no such column")
 		}
-		t.column, t.kind = c, c.Kind
 		t.isEvent = name == "event_time"
 	}
 	var err error
 	if t.unit, err = parseUnit(f.Unit, t.kind); err != nil {
 		return err
+	}
+	if t.change, err = compileChange(f); err != nil {
+		return err
+	}
+	t.special = f.Values != nil || t.change != nil
+	paths := f.All()
+	if t.gathers(p.mapping, entry, paths) {
+		t.special = true
+		t.group = &group[R]{field: f, column: t.column, entry: entry, places: p.gathered}
+		p.groups = append(p.groups, t.group)
 	}
 	if f.Const != "" || f.Default != "" {
 		if t.item != nil {
@@ -258,14 +299,44 @@ func (p *plan[R]) add(name string, f mappings.Field) error {
 			p.presets = append(p.presets, t)
 		}
 	}
-	if f.Path == "" {
-		return nil
+	for rank, path := range paths {
+		if at := strings.LastIndex(path, "[]"); p.eventID != nil && t.item == nil && t.kind != schemas.Strings && at >= 0 && path[:at] != p.mapping.Explode {
+			return fmt.Errorf("array %q: its elements fill neither items nor events of their own: map them to items[], or name it in explode", path[:at])
+		}
+		n, err := p.at(path)
+		if err != nil {
+			return err
+		}
+		ranked := *t
+		ranked.rank = rank
+		if (t.kind == schemas.Map || t.kind == schemas.Numbers) && entry == "" && f.Key == "" {
+			n.whole = append(n.whole, &ranked)
+			continue
+		}
+		n.targets = append(n.targets, &ranked)
 	}
-	n, err := p.at(f.Path)
+	if f.Key != "" {
+		return p.addKey(t)
+	}
+	return nil
+}
+
+// addKey makes the names of entries known to the array whose elements they name.
+func (p *plan[R]) addKey(t *target[R]) error {
+	at := strings.LastIndex(t.field.Key, "[]")
+	if at < 0 || !strings.HasPrefix(t.field.Path, t.field.Key[:at]+"[].") {
+		return fmt.Errorf("key %q: path %q is not within the same array", t.field.Key, t.field.Path)
+	}
+	array, err := p.at(t.field.Key[:at])
 	if err != nil {
 		return err
 	}
-	n.targets = append(n.targets, t)
+	array.named = append(array.named, t.group)
+	n, err := p.at(t.field.Key)
+	if err != nil {
+		return err
+	}
+	n.targets = append(n.targets, &target[R]{kind: schemas.String, convert: t.convert, special: true, group: t.group, isKey: true})
 	return nil
 }
 
@@ -281,6 +352,10 @@ func indexOf[R any](columns []schemas.Column[R], name string) int {
 // finish checks the tree and makes it ready to use.
 func (n *node[R]) finish(exploding bool, element *node[R]) error {
 	n.keep = n.id > 0 && len(n.targets) == 0 && !n.ignore
+	n.list = len(n.targets) > 0
+	for _, t := range n.targets {
+		n.list = n.list && t.kind == schemas.Strings
+	}
 	if len(n.children) > 64 {
 		return fmt.Errorf("%d fields in one object: 64 are possible", len(n.children))
 	}
@@ -293,8 +368,9 @@ func (n *node[R]) finish(exploding bool, element *node[R]) error {
 	if n.elem != nil {
 		n.explode = exploding && n.elem == element
 		n.elem.path = n.path + "[]"
-		if n.items == nil && !n.explode && len(n.elem.children) > 0 && len(n.elem.targets) == 0 && hasTargets(n.elem) {
-			return fmt.Errorf("array %q: its elements fill neither items nor events of their own: map them to items[], or name it in explode", n.name)
+		n.each = n.items == nil && !n.explode && !hasIDs(n.elem)
+		if n.each && len(n.targets) > 0 {
+			return fmt.Errorf("array %q is mapped as a whole and by its elements: write %q in both places", n.name, n.name+"[]")
 		}
 		if err := n.elem.finish(exploding, element); err != nil {
 			return err
@@ -309,21 +385,23 @@ func (n *node[R]) finish(exploding bool, element *node[R]) error {
 	return nil
 }
 
-func hasTargets[R any](n *node[R]) bool {
-	if len(n.targets) > 0 {
+// hasIDs tells if a value in n is part of the event id: of an array there is no one value that could be.
+func hasIDs[R any](n *node[R]) bool {
+	if n.id > 0 {
 		return true
 	}
 	for _, c := range n.children {
-		if hasTargets(c) {
+		if hasIDs(c) {
 			return true
 		}
 	}
-	return n.elem != nil && hasTargets(n.elem)
+	return n.elem != nil && hasIDs(n.elem)
 }
 
 // begin makes row fresh and fills constants and defaults.
 func (p *plan[R]) begin(row *R) *schemas.FieldError {
 	p.reset(row)
+	p.gathered.reset()
 	return p.preset(p.presets, row, nil)
 }
 

@@ -181,7 +181,8 @@ func TestMapping(t *testing.T) {
 		{"nanoseconds", "event_time: {path: a, unit: ns}", `{"a":1772359200250000999}`, map[string]string{"event_time": "2026-03-01T10:00:00.25Z"}, "", ""},
 		{"layout", "event_time: {path: a, unit: '02.01.2006 15:04 -0700'}", `{"a":"01.03.2026 11:00 +0100"}`, map[string]string{"event_time": "2026-03-01T10:00:00Z"}, "", ""},
 		{"not of the layout", "event_time: {path: a, unit: '02.01.2006'}", `{"a":"2026-03-01"}`, nil, "a", invalid},
-		{"number for a layout", "event_time: {path: a, unit: '2006'}", `{"a":2026}`, nil, "a", wrongType},
+		{"year alone", "event_time: {path: a, unit: '2006'}", `{"a":2026}`, map[string]string{"event_time": "2026-01-01T00:00:00Z"}, "", ""},
+		{"number that is not of the layout", "event_time: {path: a, unit: '2006'}", `{"a":20260}`, nil, "a", invalid},
 		{"text for a unit", "event_time: {path: a, unit: s}", `{"a":"soon"}`, nil, "a", wrongType},
 		{"time too large", "event_time: {path: a, unit: s}", `{"a":1e18}`, nil, "a", outOfRange},
 

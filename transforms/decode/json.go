@@ -24,7 +24,8 @@ type jsonDecoder[R any] struct {
 	row     *R
 	rows    [2]R // the record's own row, and the one of an exploded element
 	item    *schemas.LineItem
-	index   int // of item
+	index   int   // of item
+	at      []int // elements of the arrays around, as far as these fill columns by themselves
 	id      identity
 	err     *schemas.FieldError
 	arena   []byte   // unescaped strings of this record
@@ -46,7 +47,7 @@ func (d *jsonDecoder[R]) Decode(rec *source.Record, out func(*R, *schemas.FieldE
 	}
 	p := d.plan
 	d.b, d.i, d.err, d.arena, d.extra = rec.Data, 0, nil, d.arena[:0], 0
-	d.keys, d.spans, d.item = d.keys[:0], d.spans[:0], nil
+	d.keys, d.spans, d.item, d.at = d.keys[:0], d.spans[:0], nil, d.at[:0]
 	d.id.begin(p.idParts)
 	d.row = &d.rows[0]
 	if err := p.begin(d.row); err != nil {
@@ -58,6 +59,10 @@ func (d *jsonDecoder[R]) Decode(rec *source.Record, out func(*R, *schemas.FieldE
 		return
 	}
 	if p.element == nil {
+		if err := p.place(d.row); err != nil {
+			out(nil, err)
+			return
+		}
 		p.identify(d.row, &d.id, rec.Data)
 		out(d.row, nil)
 		return
@@ -89,13 +94,14 @@ func (d *jsonDecoder[R]) explode(rec *source.Record, out func(*R, *schemas.Field
 		out(nil, &schemas.FieldError{Path: d.plan.mapping.Explode, Code: schemas.CodeMissing, Message: "the record has no events in it"})
 		return
 	}
-	extra := d.extra
+	extra, gathered := d.extra, len(d.plan.gathered.values)
 	var shared [16]string
 	parts := append(shared[:0], d.id.parts...)
 	for n, s := range d.spans {
 		d.rows[1] = d.rows[0]
 		d.row = &d.rows[1]
-		d.err, d.extra, d.keys, d.item = nil, extra, d.keys[:0], nil
+		d.err, d.extra, d.keys, d.item, d.at = nil, extra, d.keys[:0], nil, d.at[:0]
+		d.plan.gathered.values = d.plan.gathered.values[:gathered]
 		copy(d.id.parts, parts)
 		d.id.element = n
 		whole := d.b
@@ -105,6 +111,10 @@ func (d *jsonDecoder[R]) explode(rec *source.Record, out func(*R, *schemas.Field
 		if !ok {
 			d.within(fmt.Sprintf("%s[%d]", d.plan.mapping.Explode, n))
 			out(nil, d.err)
+			continue
+		}
+		if err := d.plan.place(d.row); err != nil {
+			out(nil, err)
 			continue
 		}
 		d.plan.identify(d.row, &d.id, rec.Data)
@@ -251,7 +261,14 @@ func (d *jsonDecoder[R]) unknown(n *node[R], name []byte, mark, depth int) bool 
 	}
 	start := d.i
 	d.address = false
+	if n.whole != nil && d.i < len(d.b) && d.b[d.i] != '{' && d.b[d.i] != '[' {
+		return d.member(n, name)
+	}
 	if !d.skip(depth + 1) {
+		return d.within(string(name))
+	}
+	if n.whole != nil && d.plan.mapping.Strict {
+		d.fail(schemas.CodeWrongType, "a single value is wanted in a map")
 		return d.within(string(name))
 	}
 	d.keep(n, name, d.b[start:d.i])
@@ -273,6 +290,8 @@ func (d *jsonDecoder[R]) keep(n *node[R], name, value []byte) {
 	if d.item != nil {
 		at := strings.LastIndex(n.path, "[]")
 		path = join(fmt.Sprintf("%s[%d]%s", n.path[:at], d.index, n.path[at+len("[]"):]), alias(name))
+	} else if len(d.at) > 0 {
+		path = join(d.place(n.path), alias(name))
 	}
 	list := d.plan.table.Extra(d.row)
 	for i := range *list {
@@ -287,6 +306,65 @@ func (d *jsonDecoder[R]) keep(n *node[R], name, value []byte) {
 	}
 	d.extra += len(path) + len(value)
 	*list = append(*list, schemas.Pair{Key: path, Value: alias(value)})
+}
+
+// place puts the numbers of elements into a path, from its end.
+func (d *jsonDecoder[R]) place(path string) string {
+	for i := len(d.at) - 1; i >= 0; i-- {
+		at := strings.LastIndex(path, "[]")
+		if at < 0 {
+			break
+		}
+		path = fmt.Sprintf("%s[%d]%s", path[:at], d.at[i], path[at+len("[]"):])
+	}
+	return path
+}
+
+// member reads a scalar that is an entry of the maps that an object fills.
+func (d *jsonDecoder[R]) member(n *node[R], name []byte) bool {
+	var text string
+	var token byte
+	switch d.b[d.i] {
+	case 'n':
+		return d.literal("null") || d.within(string(name))
+	case 't', 'f':
+		text, token = "true", 't'
+		if d.b[d.i] == 'f' {
+			text = "false"
+		}
+		if !d.literal(text) {
+			return d.within(string(name))
+		}
+	case '"':
+		s, ok := d.str("a string")
+		if !ok {
+			return d.within(string(name))
+		}
+		text, token = alias(s), '"'
+	default:
+		s, ok := d.number()
+		if !ok {
+			return d.within(string(name))
+		}
+		text, token = alias(s), '0'
+	}
+	for _, t := range n.whole {
+		switch {
+		case !t.takes(token):
+			d.fail(schemas.CodeWrongType, jsonType(token)+" where "+wants(t.kind)+" is wanted")
+		case len(name) == 0:
+			d.fail(schemas.CodeInvalid, "an entry needs a name")
+		case text == "" && t.convert, text == "" && t.kind == schemas.Map: // absent
+		default:
+			if code, message := t.setOne(d.row, nil, alias(name), text, nil); code != "" {
+				d.fail(code, message)
+			}
+		}
+		if d.err != nil {
+			return d.within(string(name))
+		}
+	}
+	return true
 }
 
 // value reads the value of a known field.
@@ -305,7 +383,10 @@ func (d *jsonDecoder[R]) value(n *node[R], depth int) bool {
 		if n.elem != nil && !n.explode && n.items != nil && !d.plan.mapping.Strict {
 			return d.element(n, 0, depth) // a single one where a list is wanted
 		}
-		if len(n.children) == 0 {
+		if n.each && !d.plan.mapping.Strict {
+			return d.eachElement(n, 0, depth)
+		}
+		if len(n.children) == 0 && n.whole == nil {
 			return d.wrong(n, "an object", depth)
 		}
 		if len(n.targets) > 0 || n.id > 0 {
@@ -341,15 +422,22 @@ func (n *node[R]) wants() string {
 		}
 		return "an object"
 	}
-	switch n.targets[0].kind {
-	case schemas.String, schemas.Bytes:
+	return wants(n.targets[0].kind)
+}
+
+// wants says in errors what a column takes.
+func wants(kind schemas.Kind) string {
+	switch kind {
+	case schemas.String, schemas.Bytes, schemas.Map:
 		return "a string"
-	case schemas.Int64, schemas.Float64:
+	case schemas.Int64, schemas.Float64, schemas.Numbers:
 		return "a number"
 	case schemas.Boolean:
 		return "true or false"
 	case schemas.Strings:
 		return "an array of strings"
+	case schemas.Floats:
+		return "an array of numbers"
 	default:
 		return "a time"
 	}
@@ -363,6 +451,9 @@ func (d *jsonDecoder[R]) set(n *node[R], text string, token byte) bool {
 	if len(n.targets) == 0 {
 		if n.id > 0 {
 			return true
+		}
+		if n.each && len(n.elem.targets) > 0 && !d.plan.mapping.Strict {
+			return d.set(n.elem, text, token) // a single one where a list is wanted
 		}
 		return d.fail(schemas.CodeWrongType, "a single value where "+n.wants()+" is wanted")
 	}
@@ -378,6 +469,9 @@ func (d *jsonDecoder[R]) set(n *node[R], text string, token byte) bool {
 				continue // an empty text is an absent value
 			}
 			return d.fail(schemas.CodeWrongType, "an empty string where "+n.wants()+" is wanted")
+		}
+		if t.special {
+			d.plan.gathered.isNumber = token == '0'
 		}
 		if code, message := t.setText(d.row, d.item, text, d.plan.offset); code != "" {
 			return d.fail(code, message)
@@ -399,19 +493,24 @@ func jsonType(token byte) string {
 // takes reports whether a column takes that JSON type.
 func (t *target[R]) takes(token byte) bool {
 	switch t.kind {
-	case schemas.String, schemas.Bytes:
-		return token == '"' || t.convert
+	case schemas.String, schemas.Bytes, schemas.Map:
+		return token == '"' || t.convert || token == '0' && len(t.field.Bands) > 0
 	case schemas.Strings:
-		return t.field.Split != "" && token == '"'
-	case schemas.Int64, schemas.Float64:
+		if t.field.Split != "" {
+			return token == '"'
+		}
+		return t.convert || t.group != nil && token == '"'
+	case schemas.Int64, schemas.Float64, schemas.Numbers:
 		return token == '0' || t.convert && token == '"'
 	case schemas.Boolean:
-		return token == 't' || t.convert && token != '0'
+		return token == 't' || t.convert && (token != '0' || t.field.Values != nil)
 	case schemas.Micros:
 		if t.unit.perSecond != 0 {
 			return token == '0' || t.convert && token == '"'
 		}
-		return token == '"'
+		return token == '"' || t.convert && t.unit.layout != "" // such as a year
+	case schemas.Floats:
+		return t.field.Split != "" && token == '"'
 	}
 	return false
 }
@@ -420,8 +519,11 @@ func (d *jsonDecoder[R]) array(n *node[R], depth int) bool {
 	if depth >= MaxDepth {
 		return d.fail(schemas.CodeTooDeep, fmt.Sprintf("nested deeper than %d", MaxDepth))
 	}
-	list := len(n.targets) > 0 && n.targets[0].kind == schemas.Strings && n.elem == nil
-	if !list && n.items == nil && !n.explode {
+	list := n.list
+	if !list && n.items == nil && !n.explode && !n.each {
+		if len(n.targets) == 1 && n.targets[0].kind == schemas.Floats {
+			return d.vector(n.targets[0])
+		}
 		return d.wrong(n, "an array", depth)
 	}
 	d.i++ // [
@@ -429,7 +531,11 @@ func (d *jsonDecoder[R]) array(n *node[R], depth int) bool {
 		return true
 	}
 	if list {
-		n.targets[0].clearDefault(d.row)
+		for _, t := range n.targets {
+			if t.group == nil {
+				t.clearDefault(d.row)
+			}
+		}
 	}
 	for index := 0; ; index++ {
 		d.space()
@@ -444,6 +550,8 @@ func (d *jsonDecoder[R]) array(n *node[R], depth int) bool {
 			d.spans = append(d.spans, span{start, d.i})
 		case n.items != nil:
 			ok = d.element(n, index, depth)
+		case n.each:
+			ok = d.eachElement(n, index, depth)
 		default:
 			ok = d.listElement(n)
 		}
@@ -480,6 +588,64 @@ func (d *jsonDecoder[R]) element(n *node[R], index, depth int) bool {
 	return ok
 }
 
+// eachElement reads an element of an array whose elements fill columns by themselves.
+func (d *jsonDecoder[R]) eachElement(n *node[R], index, depth int) bool {
+	from := 0
+	for _, g := range n.named {
+		from = g.begin()
+	}
+	d.at = append(d.at, index)
+	ok := d.value(n.elem, depth+1)
+	d.at = d.at[:len(d.at)-1]
+	if !ok {
+		return false
+	}
+	for _, g := range n.named {
+		if !g.end(from) {
+			d.fail(schemas.CodeMissing, "an entry needs a name")
+			_, inner, _ := strings.Cut(g.field.Key[strings.LastIndex(g.field.Key, "[]"):], ".")
+			return d.within(inner)
+		}
+	}
+	return true
+}
+
+// vector reads an array of numbers.
+func (d *jsonDecoder[R]) vector(t *target[R]) bool {
+	d.i++ // [
+	*t.column.Vector(d.row) = (*t.column.Vector(d.row))[:0]
+	if d.next(']') {
+		return true
+	}
+	for index := 0; ; index++ {
+		d.space()
+		if !d.vectorElement(t) {
+			return d.within(fmt.Sprintf("[%d]", index))
+		}
+		if d.next(',') {
+			continue
+		}
+		if !d.next(']') {
+			return d.syntax("',' or ']'")
+		}
+		code, message := t.checkLength(d.row)
+		return code == "" || d.fail(code, message)
+	}
+}
+
+// vectorElement reads a number of an embedding.
+func (d *jsonDecoder[R]) vectorElement(t *target[R]) bool {
+	if d.i < len(d.b) && d.b[d.i] != '-' && d.b[d.i]-'0' > 9 {
+		return d.skip(0) && d.fail(schemas.CodeWrongType, "an element of an embedding has to be a number")
+	}
+	s, ok := d.number()
+	if !ok {
+		return false
+	}
+	code, message := t.addElement(d.row, alias(s))
+	return code == "" || d.fail(code, message)
+}
+
 // listElement reads one element of a list of strings.
 func (d *jsonDecoder[R]) listElement(n *node[R]) bool {
 	if d.i >= len(d.b) || d.b[d.i] != '"' {
@@ -493,10 +659,14 @@ func (d *jsonDecoder[R]) listElement(n *node[R]) bool {
 		return false
 	}
 	for _, t := range n.targets {
-		if t.kind == schemas.Strings {
-			list := t.column.List(d.row)
-			*list = append(*list, alias(s))
+		if t.special {
+			if code, message := t.setOne(d.row, nil, "", alias(s), nil); code != "" {
+				return d.fail(code, message)
+			}
+			continue
 		}
+		list := t.column.List(d.row)
+		*list = append(*list, alias(s))
 	}
 	return true
 }

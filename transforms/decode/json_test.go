@@ -50,7 +50,7 @@ func events(t testing.TB, d decode.Decoder[schemas.Interaction], rec *source.Rec
 	d.Decode(rec, func(row *schemas.Interaction, fault *schemas.FieldError) {
 		e := event{Fault: fault}
 		if fault == nil {
-			e.Row = clone(row)
+			e.Row = clone(schemas.Interactions, row)
 		} else if fault.Code == "" || fault.Message == "" {
 			t.Errorf("fault %+v has no code or no message", fault)
 		}

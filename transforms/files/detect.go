@@ -35,6 +35,7 @@ var extensions = map[string]mappings.Format{
 	".csv":     mappings.CSV,
 	".tsv":     mappings.TSV,
 	".parquet": mappings.Parquet,
+	".yaml":    mappings.YAML, ".yml": mappings.YAML,
 }
 
 // byName tells format and compression by the options and the name of a file. named is the format that the name says, "" for none.
@@ -49,7 +50,7 @@ func byName(name string, o Options) (format, named mappings.Format, compression 
 	named = extensions[path.Ext(strings.TrimSuffix(name, "."+string(compression)))]
 	switch {
 	case o.Format == "" && named == "":
-		return "", "", "", fmt.Errorf("file %q: its name does not tell the format: use .jsonl, .ndjson, .json, .csv, .tsv or .parquet (also with .gz or .zst), or a mapping that has a format", name)
+		return "", "", "", fmt.Errorf("file %q: its name does not tell the format: use .jsonl, .ndjson, .json, .csv, .tsv, .parquet or .yaml (also with .gz or .zst), or a mapping that has a format", name)
 	case o.Format == "", named == mappings.Parquet && isJSON(o.Format):
 		format = named
 	default:

@@ -1,4 +1,4 @@
-// Package files reads records from files: JSON lines, JSON, CSV, TSV and Parquet, plain or compressed, on a local
+// Package files reads records from files: JSON lines, JSON, CSV, TSV, Parquet and YAML, plain or compressed, on a local
 // disk, on Google Cloud Storage or on S3.
 //
 // Plan turns globs into Tasks, each of them a file or a part of one. A Reader reads a task, record by record:
@@ -21,6 +21,8 @@
 //
 //   - Parquet files are read through random access and are not unpacked from .gz or .zst first. The offset of their records is a row number.
 //   - TSV has no quoting, as its definition says: a field that is quoted as a whole is unquoted, but a line break ends a record always.
+//   - Of YAML, documents that are sequences of mappings are read: one element a record, given as JSON, with the offset of the line at which it
+//     begins, in what the file unpacks to. Anchors hold within their element; merge keys and tags of one's own are refused.
 //   - After a syntax error within a JSON array nobody knows where the next element begins: the rest of the file is one record with an Err.
 //   - Files must not change while they are read: one that shrinks or grows between Plan and Each is an error.
 //   - Names on object stores that are no keys (package store) are not found, such as one with an empty part.
@@ -38,7 +40,7 @@ import (
 
 // Options say how files are read.
 type Options struct {
-	// Format of the files. Default: what the name's extension says (.jsonl, .ndjson, .json, .csv, .tsv, .parquet, each also with .gz or .zst).
+	// Format of the files. Default: what the name's extension says (.jsonl, .ndjson, .json, .csv, .tsv, .parquet, .yaml, .yml, each also with .gz or .zst).
 	//
 	// A file that a JSON format is given for may also be Parquet, if its name or first bytes say so, and one named .json that is
 	// read as JSON lines may also hold one array: the records are the same.
@@ -69,7 +71,7 @@ func For(m *mappings.Mapping) Options {
 func (o Options) Validate() error {
 	var errs []error
 	if o.Format != "" && !o.Format.Valid() {
-		errs = append(errs, fmt.Errorf("unknown format %q: use jsonl, json, csv, tsv or parquet", o.Format))
+		errs = append(errs, fmt.Errorf("unknown format %q: use jsonl, json, csv, tsv, parquet or yaml", o.Format))
 	}
 	if o.RangeBytes < 1 {
 		errs = append(errs, fmt.Errorf("RangeBytes (%d) must be at least 1", o.RangeBytes))

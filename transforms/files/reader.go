@@ -137,6 +137,8 @@ func (r *Reader) whole(ctx context.Context, t Task, file store.Object, fn func(*
 		return r.lines(ctx, t, w, untilEnd, fn)
 	case mappings.JSON:
 		return r.json(ctx, t, w, fn)
+	case mappings.YAML:
+		return r.yaml(ctx, t, w, fn)
 	default:
 		return fmt.Errorf("file %q: is a compressed Parquet file: unpack it, Parquet is compressed within", t.URL)
 	}
