@@ -116,6 +116,7 @@ func newRoot(env *environment) *cobra.Command {
 	return assemble(
 		env,
 		// One line a command, in alphabetical order.
+		newCatalogCommand(env),
 		newCompletionCommand(env),
 		newDemoCommand(env),
 		newGenerateCommand(env),

@@ -9,19 +9,20 @@ import (
 	"time"
 )
 
-// summary says what a run did with the rows it read. Each row that was read is in exactly one of Committed, Duplicate
-// and DeadLettered.
+// summary says what a run did with the rows it read. Each row that was read is in exactly one of Committed, Duplicate,
+// DeadLettered and Unjoined.
 type summary struct {
 	Command      string     `json:"command"`
 	Outcome      string     `json:"outcome"`         // done, drained or failed
 	Error        string     `json:"error,omitempty"` // why it failed
 	Read         int64      `json:"read"`
-	Committed    int64      `json:"committed"`     // now in the lake, and not there before
-	Duplicate    int64      `json:"duplicate"`     // in the lake already, or twice in this run
-	DeadLettered int64      `json:"dead_lettered"` // in the dead-letter table, with a reason
-	Late         int64      `json:"late"`          // of Committed: after their partition was marked as complete
-	Files        int64      `json:"files"`         // written to the lake
-	Bytes        int64      `json:"bytes"`         // of Files
+	Committed    int64      `json:"committed"`          // now in the lake, and not there before
+	Duplicate    int64      `json:"duplicate"`          // in the lake already, or twice in this run
+	DeadLettered int64      `json:"dead_lettered"`      // in the dead-letter table, with a reason
+	Unjoined     int64      `json:"unjoined,omitempty"` // records of side files for which there is no row
+	Late         int64      `json:"late"`               // of Committed: after their partition was marked as complete; or older than what was known
+	Files        int64      `json:"files"`              // written to the lake
+	Bytes        int64      `json:"bytes"`              // of Files
 	Watermark    *time.Time `json:"watermark,omitempty"`
 	Started      time.Time  `json:"started"`
 	Seconds      float64    `json:"seconds"`
@@ -57,9 +58,9 @@ func (e *environment) finish(path string, s summary, err error) error {
 
 // balance refuses counts by which a row was lost or counted twice.
 func (s summary) balance() error {
-	if ended := s.Committed + s.Duplicate + s.DeadLettered; ended != s.Read {
-		return fmt.Errorf("the counts do not balance: %d rows read, but %d committed + %d duplicate + %d dead-lettered = %d",
-			s.Read, s.Committed, s.Duplicate, s.DeadLettered, ended)
+	if ended := s.Committed + s.Duplicate + s.DeadLettered + s.Unjoined; ended != s.Read {
+		return fmt.Errorf("the counts do not balance: %d rows read, but %d committed + %d duplicate + %d dead-lettered + %d without a row = %d",
+			s.Read, s.Committed, s.Duplicate, s.DeadLettered, s.Unjoined, ended)
 	}
 	return nil
 }

@@ -1,0 +1,217 @@
+package asof
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"backbone/schemas"
+	"backbone/transforms/lake/store"
+)
+
+// Plan is the version that a run is to make.
+type Plan struct {
+	Number int       // of the version, from 1: it builds on the one before
+	AsOf   time.Time // whole seconds
+	Mode   Mode
+	Input  string // fingerprint of what the version is made of
+	Shards int
+}
+
+// ErrDone says that the version is there already, made of the same input: there is nothing to do.
+var ErrDone = errors.New("the version is there already")
+
+// ErrConflict says that the version can't be made: that time, or a later one, has a version of other input. The caller takes a
+// later time.
+var ErrConflict = errors.New("the version can't be made")
+
+// Prepare finds out which version of a table a run over some input is to make. Asked is the number of shards to have at
+// least, 0: no more than there are; bytes is the size of the input. An error that Is ErrDone or ErrConflict says that no run is needed, or of use.
+func Prepare(ctx context.Context, st *store.Store, table string, asOf time.Time, mode Mode, input string, asked int, bytes int64) (Plan, error) {
+	p := Plan{Number: 1, AsOf: asOf.UTC().Truncate(time.Second), Mode: mode, Input: input, Shards: shardsFor(max(asked, 1), bytes)}
+	if asked > 0 {
+		p.Shards = asked
+	}
+	versions, err := Versions(ctx, st, table)
+	if err != nil {
+		return p, err
+	}
+	for _, v := range versions {
+		if v.Time().Equal(p.AsOf) && v.Input == input {
+			return p, errors.Join(fmt.Errorf("%w: table %q as of %s", ErrDone, table, v.AsOf), mark(ctx, st, table, v))
+		}
+	}
+	if len(versions) == 0 {
+		return p, nil
+	}
+	newest := versions[len(versions)-1]
+	if !p.AsOf.After(newest.Time()) {
+		return p, fmt.Errorf("%w: table %q has a version as of %s, made of other exports; as_of must be later than that (rows keep their own times of update, so a late delta is not lost by that)",
+			ErrConflict, table, newest.AsOf)
+	}
+	p.Number = newest.Number + 1
+	if asked == 0 {
+		p.Shards = max(newest.Shards, shardsFor(1, size(newest.Current)*compression))
+	}
+	p.Shards = max(p.Shards, newest.Shards) // it may grow, and not shrink
+	return p, nil
+}
+
+const (
+	shardBytes  = 128 << 20 // of an export: what a shard should have at most
+	maxShards   = 1024
+	compression = 5 // how much larger rows are than their file, about
+)
+
+// shardsFor returns how many shards a table of a size should have: a power of two.
+func shardsFor(least int, bytes int64) int {
+	n := least
+	for int64(n)*shardBytes < bytes && n < maxShards {
+		n *= 2
+	}
+	return n
+}
+
+// planFile says which run may write to the folder of a version.
+type planFile struct {
+	Number int    `json:"number"`
+	Mode   Mode   `json:"mode"`
+	Input  string `json:"input"`
+	Shards int    `json:"shards"`
+}
+
+// claim takes the folders of the version for runs over this input. What older runs have left there goes away.
+func (o *Options) claim(ctx context.Context, st *store.Store) error {
+	p := o.Plan
+	newest, err := Newest(ctx, st, o.Table)
+	if err != nil {
+		return err
+	}
+	if newest != nil && newest.Number >= p.Number && !o.is(newest) {
+		return o.overtaken(newest)
+	}
+	folder := o.Table + "/" + FolderOf(p.AsOf)
+	plan := fmt.Sprintf("%s%06d.json", planPrefix, p.Number)
+	stale := false
+	for e, err := range st.List(ctx, folder+"/"+planPrefix) {
+		if err != nil {
+			return err
+		}
+		stale = stale || path.Base(e.Key) != plan
+	}
+	if stale { // made for another number, which has been taken since: it can never be committed
+		for _, table := range []string{o.Table, schemas.HistoryOf(o.Table)} {
+			if err := removeFolder(ctx, st, table+"/"+FolderOf(p.AsOf)); err != nil {
+				return err
+			}
+		}
+	}
+	body, err := json.Marshal(planFile{Number: p.Number, Mode: p.Mode, Input: p.Input, Shards: p.Shards})
+	if err != nil {
+		return err
+	}
+	outcome, err := st.Commit(ctx, folder+"/"+plan, append(body, '\n'))
+	if err != nil {
+		return err
+	}
+	if outcome == store.Taken {
+		return fmt.Errorf("%w: a run over other exports has begun version %d of table %q as of %s. Run that one again to finish it, take another --as_of, or remove the folder %s if it is given up",
+			ErrConflict, p.Number, o.Table, FolderOf(p.AsOf), folder)
+	}
+	return nil
+}
+
+// is tells if a version is the one that the run is to make.
+func (o *Options) is(v *Version) bool {
+	return v.Number == o.Plan.Number && v.Time().Equal(o.Plan.AsOf) && v.Input == o.Plan.Input
+}
+
+func (o *Options) overtaken(by *Version) error {
+	return fmt.Errorf("%w: another run has committed version %d of table %q as of %s in the meantime. Run again, to build on it", ErrConflict, by.Number, o.Table, by.AsOf)
+}
+
+// seal commits the version.
+func (o *Options) seal(ctx context.Context, st *store.Store, all []result) (*Version, error) {
+	p := o.Plan
+	table, err := mergingOf(o.Table)
+	if err != nil {
+		return nil, err
+	}
+	v := &Version{
+		Number: p.Number, AsOf: p.AsOf.Format(folderTime), Mode: p.Mode, Input: p.Input, Shards: p.Shards, Schema: table.schemaVersion(),
+		History: []Part{}, Histories: []string{},
+	}
+	for _, r := range all {
+		v.Counts.Add(r.Counts)
+		v.Current = append(v.Current, r.Current)
+		if r.History != nil {
+			v.History = append(v.History, *r.History)
+		}
+	}
+	if p.Number > 1 {
+		before, err := readVersion(ctx, st, o.Table, p.Number-1)
+		if err != nil {
+			return nil, err
+		}
+		v.Histories = append(v.Histories, before.Histories...)
+	}
+	if len(v.History) > 0 {
+		v.Histories = append(v.Histories, v.AsOf)
+	}
+	ours, err := commitVersion(ctx, st, o.Table, v)
+	if err != nil {
+		return nil, err
+	}
+	if !ours {
+		other, err := readVersion(ctx, st, o.Table, p.Number)
+		if err != nil {
+			return nil, err
+		}
+		return nil, o.overtaken(other)
+	}
+	if err := mark(ctx, st, o.Table, v); err != nil {
+		return nil, err
+	}
+	return v, o.sweep(ctx, st, v)
+}
+
+// sweep removes the files of versions that are older than those to retain, and what runs have left that were never
+// finished. The state of the newest version and all history of versions stay.
+func (o *Options) sweep(ctx context.Context, st *store.Store, newest *Version) error {
+	versions, err := Versions(ctx, st, o.Table)
+	if err != nil {
+		return err
+	}
+	committed := map[string]bool{}
+	var keep []string
+	for _, v := range versions {
+		committed[v.AsOf] = true
+		keep = append(keep, v.AsOf)
+	}
+	if o.Retain > 0 {
+		keep = keep[max(0, len(keep)-o.Retain):]
+	}
+	for _, table := range []string{o.Table, schemas.HistoryOf(o.Table)} {
+		all, err := folders(ctx, st, table)
+		if err != nil {
+			return err
+		}
+		for folder, at := range all {
+			asOf := strings.TrimPrefix(folder, table+"/as_of=")
+			unfinished := !committed[asOf] && at.Before(newest.Time())
+			old := table == o.Table && committed[asOf] && !slices.Contains(keep, asOf)
+			if !unfinished && !old {
+				continue
+			}
+			if err := removeFolder(ctx, st, folder); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
