@@ -123,6 +123,7 @@ func newRoot(env *environment) *cobra.Command {
 		newInteractionsCommand(env),
 		newMappingCommand(env),
 		newPubSubCommand(env),
+		newShowCommand(env),
 		newVerifyCommand(env),
 		newVersionCommand(env),
 	)
