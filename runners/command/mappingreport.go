@@ -356,6 +356,8 @@ func (r *mappingReport[R]) rest(line func(...string), filled map[string]bool) {
 			from = "(hash of the record)"
 		case c.Name == "feedback_kind":
 			from = "(follows from event_type)"
+		case c.Name == "currency" && r.table.Name != schemas.Interactions.Name:
+			from = "(amount)"
 		}
 		line(from, "", c.Name, text)
 	}

@@ -224,7 +224,7 @@ func TestBands(t *testing.T) {
 	}
 	for age, want := range map[string]string{"0": "under 18", "17.9": "under 18", "18": "18-24", "24.5": "18-24", `"25"`: "25", "26": "26-64", "65": "65+", "120": "65+", "null": "", `""`: "", `"old"`: "age: wrong_type", "true": "age: wrong_type"} {
 		d.Decode(&source.Record{Data: []byte(`{"id":"u","age":` + age + `}`)}, func(row *schemas.User, fault *schemas.FieldError) {
-			got := ""
+			var got string
 			if fault != nil {
 				got = fault.Path + ": " + string(fault.Code)
 			} else {

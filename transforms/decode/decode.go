@@ -287,7 +287,7 @@ func (p *plan[R]) add(name string, f mappings.Field) error {
 	}
 	t.special = f.Values != nil || t.change != nil
 	paths := f.All()
-	if t.gathers(p.mapping, entry, paths) {
+	if t.gathers(p.mapping, paths) {
 		t.special = true
 		t.group = &group[R]{field: f, column: t.column, entry: entry, places: p.gathered}
 		p.groups = append(p.groups, t.group)
