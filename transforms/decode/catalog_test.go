@@ -266,3 +266,57 @@ func TestNativeCatalog(t *testing.T) {
 		}
 	}
 }
+
+// Whatever the bytes, a record becomes one row or one fault, the same each time; what is not strict JSON is never a row.
+func FuzzItems(f *testing.F) {
+	for _, s := range []string{
+		`{"id":"a","images":[{"uri":"x"},{"u":1}],"props":[{"k":"a","v":["1"],"n":[2]},{"v":[]}],"traits":{"a":"b","c":[1]},"m":{"x":1},"vector":[1,2],"p":"1,299.00 €","t":"A (1995)","c":["a/b"]}`,
+		`{"id":1,"images":{"uri":"x"},"props":{"k":"a","v":"1"},"traits":null,"m":{"x":"1"},"vector":"1 2","p":1,"c":"a","op":"delete"}`,
+		`{"props":[{"k":"a","v":["1",["2"]]}],"traits":{"":"x"},"vector":[1,2,3]}`,
+		`{"id":"a","names":["x"],"b":"y","traits":{"a":1,"a":2}}`, `[]`, `{`,
+	} {
+		f.Add([]byte(s))
+	}
+	m, err := mappings.Parse("test.yaml", []byte(`table: items
+fields:
+  item_id: {paths: [id, name]}
+  is_deleted: {path: op, values: {delete: "true"}, only: true}
+  title: {paths: ["names[]", b]}
+  published_time: {path: t, pattern: '\((\d{4})\)$', unit: "2006"}
+  price: {path: p, money: true}
+  categories: {path: c, levels: /}
+  image_uris: {path: "images[].uri"}
+  embedding: {path: vector, length: 2, split: " "}
+  attributes.x: {path: "xs[].y[]", default: z}
+  attributes: {path: traits}
+  numbers: {path: "props[].n[]", key: "props[].k"}
+  tags: {path: "props[].v[]"}
+ignore: [debug, "images[].debug"]
+`))
+	if err != nil {
+		f.Fatal(err)
+	}
+	if err := m.Validate(); err != nil {
+		f.Fatal(err)
+	}
+	d, err := decode.New(m, schemas.Items, (*schemas.Item).Reset)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		row, fault := itemOf(t, d, &source.Record{Data: data})
+		again, faultAgain := itemOf(t, d, &source.Record{Data: data})
+		if diff := cmp.Diff(fault, faultAgain); row != again || diff != "" {
+			t.Errorf("%q becomes %q and then %q, %s", data, row, again, diff)
+		}
+		if fault == nil && !isStrict(data) {
+			t.Errorf("%q becomes %q, and is not strict JSON", data, row)
+		}
+		d.Decode(&source.Record{Data: data}, func(row *schemas.Item, fault *schemas.FieldError) {
+			if fault == nil {
+				row.Normalize()
+				_ = row.Check(schemas.CatalogRules{AsOf: asOf, Dimensions: 2})
+			}
+		})
+	})
+}
