@@ -36,8 +36,8 @@ func TestMappingExampleOfDocs(t *testing.T) {
 	text := page(t, "docs/mapping.md")
 	t.Chdir(t.TempDir())
 	files := regexp.MustCompile("(?s)<!-- (\\S+) -->\n```\\w+\n(.*?)```").FindAllStringSubmatch(text, -1)
-	if len(files) != 2 {
-		t.Fatalf("there are %d files on the page, want 2", len(files))
+	if len(files) != 5 {
+		t.Fatalf("there are %d files on the page, want 5", len(files))
 	}
 	for _, file := range files {
 		if err := os.WriteFile(file[1], []byte(file[2]), 0o600); err != nil {
@@ -47,6 +47,16 @@ func TestMappingExampleOfDocs(t *testing.T) {
 	code, out, errs := runLine(t, "mapping", "check", "shop.yaml", "events.jsonl")
 	if code != exitDone || !regexp.MustCompile(`(?m)shelf.*extra`).MatchString(out) || !regexp.MustCompile(`(?m)debug.*ignored`).MatchString(out) {
 		t.Errorf("mapping check ends with %d:\n%s%s", code, out, errs)
+	}
+	code, out, errs = runLine(t, "mapping", "check", "catalog.yaml", "catalog.jsonl", "tags.csv")
+	for _, want := range []string{
+		`(?m)^title +Mug \(2024\) +published_time +2024-01-01T00:00:00Z$`, `(?m)^price +9,75 € +price +9\.75$`, `(?m)^\(amount\) +currency +EUR$`, `(?m)^shelf +kitchen/mugs +categories +kitchen > mugs$`,
+		`(?m)^props\[\]\.values.* +attributes +color: blue, material: stoneware, glaze$`, `(?m)^checked +2026-03-01 +extra +"2026-03-01"$`, `(?m)^op +update +is_deleted +false$`,
+		`2 records, 2 rows, 0 refused\n(?s:.*)mapping catalog, join "tags\*\.csv" \(csv\) on tags\.csv: 2 records, 2 rows, 0 refused`,
+	} {
+		if code != exitDone || !regexp.MustCompile(want).MatchString(out) {
+			t.Errorf("mapping check ends with %d and lacks %s:\n%s%s", code, want, out, errs)
+		}
 	}
 	if code, _, errs := runLine(t, "interactions", "--input", "events.jsonl", "--mapping", "shop.yaml", "--lake", "lake"); code != exitDone {
 		t.Fatalf("interactions ends with %d:\n%s", code, errs)

@@ -20,8 +20,12 @@ import (
 )
 
 // mappingReport gathers what becomes of the fields of a sample.
-type mappingReport struct {
+type mappingReport[R any] struct {
 	mapping *mappings.Mapping
+	table   *schemas.Table[R]
+	title   string // which part of the mapping it is about
+	noun    string // what a row is called
+	extra   func(*R) *[]schemas.Pair
 	fills   map[string][]string // columns by the path that fills them, without []
 	inner   map[string]bool     // paths of objects and arrays that hold known fields
 	ignored map[string]bool
@@ -48,16 +52,24 @@ type sampleField struct {
 	done    bool     // text is of an event that is good
 }
 
-func newMappingReport(m *mappings.Mapping, problems int) *mappingReport {
-	r := &mappingReport{
-		mapping: m, most: problems,
+func newMappingReport[R any](m *mappings.Mapping, table *schemas.Table[R], title string, problems int) *mappingReport[R] {
+	r := &mappingReport[R]{
+		mapping: m, table: table, title: title, most: problems, noun: "row", extra: table.Extra,
 		fills: map[string][]string{}, inner: map[string]bool{}, ignored: map[string]bool{}, idParts: map[string]bool{},
 		byPath: map[string]*sampleField{}, columns: map[string]string{}, codes: map[string]int{},
 	}
+	if table.Name == schemas.Interactions.Name {
+		r.noun = "event"
+	}
 	for _, column := range slices.Sorted(maps.Keys(m.Fields)) {
-		if path := m.Fields[column].Path; path != "" {
+		f := m.Fields[column]
+		for _, path := range f.All() {
 			r.fills[bare(path)] = append(r.fills[bare(path)], column)
 			r.know(path)
+		}
+		if f.Key != "" {
+			r.fills[bare(f.Key)] = append(r.fills[bare(f.Key)], column)
+			r.know(f.Key)
 		}
 	}
 	for _, path := range m.EventID {
@@ -75,7 +87,7 @@ func newMappingReport(m *mappings.Mapping, problems int) *mappingReport {
 }
 
 // know notes the objects and arrays around a path.
-func (r *mappingReport) know(path string) {
+func (r *mappingReport[R]) know(path string) {
 	if r.mapping.Format.Tabular() {
 		return
 	}
@@ -93,7 +105,7 @@ var index = regexp.MustCompile(`\[[0-9]*\]`)
 func bare(path string) string { return index.ReplaceAllString(path, "") }
 
 // record looks for fields that have no example yet. Its events come next.
-func (r *mappingReport) record(rec *source.Record) {
+func (r *mappingReport[R]) record(rec *source.Record) {
 	r.records++
 	r.nth = 0
 	r.waiting = r.waiting[:0]
@@ -113,7 +125,7 @@ func (r *mappingReport) record(rec *source.Record) {
 }
 
 // walk meets the fields of the next JSON value.
-func (r *mappingReport) walk(dec *jsontext.Decoder, path string, element int) error {
+func (r *mappingReport[R]) walk(dec *jsontext.Decoder, path string, element int) error {
 	kind := dec.PeekKind()
 	if known := path == "" || r.inner[bare(path)]; !known || kind != '{' && kind != '[' {
 		value, err := dec.ReadValue()
@@ -153,7 +165,7 @@ func (r *mappingReport) walk(dec *jsontext.Decoder, path string, element int) er
 }
 
 // met notes a value, if its field has no example of a good event.
-func (r *mappingReport) met(path, text string, element int) {
+func (r *mappingReport[R]) met(path, text string, element int) {
 	key := path
 	if !r.mapping.Format.Tabular() {
 		key = bare(path)
@@ -172,7 +184,7 @@ func (r *mappingReport) met(path, text string, element int) {
 }
 
 // event takes what became of one event of the record.
-func (r *mappingReport) event(rec *source.Record, row *schemas.Interaction, fault *schemas.FieldError) {
+func (r *mappingReport[R]) event(rec *source.Record, row *R, fault *schemas.FieldError) {
 	r.events++
 	element := r.nth
 	r.nth++
@@ -194,58 +206,72 @@ func (r *mappingReport) event(rec *source.Record, row *schemas.Interaction, faul
 		}
 		f.done = true
 		for _, column := range r.fills[r.key(f)] {
-			text := columnText(row, column)
+			text := r.columnText(row, column)
 			if strings.HasPrefix(column, "raw.") {
 				text = "(context is derived from it, it is not stored)"
 			}
 			f.becomes = append(f.becomes, text)
 		}
 		if r.isExtra(f) {
-			f.becomes = []string{extraText(row, f.path)}
+			f.becomes = []string{r.extraText(row, f.path)}
 		}
 	}
-	for _, c := range schemas.Interactions.Columns {
+	for _, c := range r.table.Columns {
 		if r.columns[c.Name] == "" {
 			r.columns[c.Name] = strings.Clone(c.Text(row))
 		}
 	}
 }
 
-func (r *mappingReport) key(f *sampleField) string {
+func (r *mappingReport[R]) key(f *sampleField) string {
 	if r.mapping.Format.Tabular() {
 		return f.path
 	}
 	return bare(f.path)
 }
 
-func (r *mappingReport) isExtra(f *sampleField) bool {
+func (r *mappingReport[R]) isExtra(f *sampleField) bool {
 	key := r.key(f)
 	return len(r.fills[key]) == 0 && !r.ignored[key] && !r.idParts[key]
 }
 
-// columnText is the value of a column, or of a column of all items.
-func columnText(row *schemas.Interaction, name string) string {
-	if sub, ok := strings.CutPrefix(name, "items[]."); ok {
+// columnText is the value of a column, of one entry of a map, or of a column of all items.
+func (r *mappingReport[R]) columnText(row *R, name string) string {
+	if c, ok := r.table.Column(name); ok {
+		return strings.Clone(c.Text(row))
+	}
+	base, sub, _ := strings.Cut(name, ".")
+	c, _ := r.table.Column(strings.TrimSuffix(base, "[]"))
+	switch {
+	case c.Items != nil:
 		var texts []string
-		for _, c := range schemas.LineItemColumns {
-			for i := range row.Items {
-				if c.Name == sub {
-					texts = append(texts, c.Text(&row.Items[i]))
+		for _, of := range schemas.LineItemColumns {
+			for i := range *c.Items(row) {
+				if of.Name == sub {
+					texts = append(texts, of.Text(&(*c.Items(row))[i]))
 				}
 			}
 		}
 		return strings.Join(texts, ", ")
+	case c.Map != nil:
+		for _, p := range *c.Map(row) {
+			if p.Key == sub {
+				return strings.Clone(p.Value)
+			}
+		}
+	case c.Numbers != nil:
+		for _, n := range *c.Numbers(row) {
+			if n.Key == sub {
+				return strconv.FormatFloat(n.Value, 'f', -1, 64)
+			}
+		}
 	}
-	c, ok := schemas.Interactions.Column(name)
-	if !ok {
-		return ""
-	}
-	return strings.Clone(c.Text(row))
+	return ""
 }
 
 // extraText is what was kept of an unknown field.
-func extraText(row *schemas.Interaction, path string) string {
-	for _, p := range row.Extra {
+func (r *mappingReport[R]) extraText(row *R, path string) string {
+	for _, p := range *r.extra(row) {
 		if bare(p.Key) == bare(path) || p.Key == path || strings.HasSuffix(bare(path), "."+bare(p.Key)) {
 			return strings.Clone(p.Value)
 		}
@@ -254,9 +280,9 @@ func extraText(row *schemas.Interaction, path string) string {
 }
 
 // print writes the report.
-func (r *mappingReport) print(out io.Writer, sample string) error {
+func (r *mappingReport[R]) print(out io.Writer, sample string) error {
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "mapping %s (%s) on %s: %s, %s, %d refused\n", r.mapping.Name, r.mapping.Format, sample, count(r.records, "record"), count(r.events, "event"), r.refused)
+	fmt.Fprintf(&b, "mapping %s (%s) on %s: %s, %s, %d refused\n", r.title, r.mapping.Format, sample, count(r.records, "record"), count(r.events, r.noun), r.refused)
 
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	line := func(cells ...string) {
@@ -281,8 +307,8 @@ func (r *mappingReport) print(out io.Writer, sample string) error {
 			for i, c := range columns {
 				line(f.path, f.text, c, becomes(i))
 				filled[c] = true
-				if strings.HasPrefix(c, "items[].") {
-					filled["items"] = true
+				if base, _, ok := strings.Cut(c, "[]."); ok {
+					filled[base] = true
 				}
 			}
 		case r.ignored[key]:
@@ -310,8 +336,8 @@ func (r *mappingReport) print(out io.Writer, sample string) error {
 }
 
 // rest writes the columns that no field fills.
-func (r *mappingReport) rest(line func(...string), filled map[string]bool) {
-	for _, c := range schemas.Interactions.Columns {
+func (r *mappingReport[R]) rest(line func(...string), filled map[string]bool) {
+	for _, c := range r.table.Columns {
 		text := r.columns[c.Name]
 		if text == "" || filled[c.Name] || c.System {
 			continue
@@ -322,21 +348,25 @@ func (r *mappingReport) rest(line func(...string), filled map[string]bool) {
 			from = "(constant)"
 		case mapped:
 			from = "(default)"
+		case c.Map != nil || c.Numbers != nil:
+			from = "(all entries)"
 		case c.Name == "event_id" && len(r.mapping.EventID) > 0:
 			from = "(hash of " + strings.Join(r.mapping.EventID, ", ") + ")"
 		case c.Name == "event_id":
 			from = "(hash of the record)"
 		case c.Name == "feedback_kind":
 			from = "(follows from event_type)"
+		case c.Name == "currency" && r.table.Name != schemas.Interactions.Name:
+			from = "(amount)"
 		}
 		line(from, "", c.Name, text)
 	}
 }
 
 // absent writes which columns are empty, and which paths were not met.
-func (r *mappingReport) absent(b *bytes.Buffer) {
+func (r *mappingReport[R]) absent(b *bytes.Buffer) {
 	var empty, unmet []string
-	for _, c := range schemas.Interactions.Columns {
+	for _, c := range r.table.Columns {
 		if !c.System && r.columns[c.Name] == "" {
 			empty = append(empty, c.Name)
 		}
@@ -350,13 +380,13 @@ func (r *mappingReport) absent(b *bytes.Buffer) {
 	if len(empty) > 0 {
 		fmt.Fprintf(b, "\nEmpty columns: %s\n", strings.Join(empty, ", "))
 	}
-	if len(unmet) > 0 && r.mapping.Name != mappings.NativeName {
+	if len(unmet) > 0 && !mappings.IsNative(r.mapping.Name) {
 		fmt.Fprintf(b, "\nIn the mapping, not in the sample: %s\n", strings.Join(unmet, ", "))
 	}
 }
 
 // faults writes what was refused.
-func (r *mappingReport) faults(b *bytes.Buffer) {
+func (r *mappingReport[R]) faults(b *bytes.Buffer) {
 	if r.refused == 0 {
 		return
 	}

@@ -496,6 +496,7 @@ func (v *validation) lists() {
 	if arrays := slices.Compact(v.arrays); len(arrays) > 1 {
 		v.failf("fields: columns of items come from several arrays, %q: take one", arrays)
 	}
+	v.arraysOnce()
 	v.paths("event_id", v.m.EventID)
 	v.paths("ignore", v.m.Ignore)
 	for _, name := range slices.Sorted(maps.Keys(v.m.Fields)) {
@@ -504,6 +505,26 @@ func (v *validation) lists() {
 			if slices.Contains(v.m.Ignore, path) {
 				v.failf("ignore: path %q fills %q", path, name)
 			}
+		}
+	}
+}
+
+// arraysOnce checks that no array is mapped as a whole and by its elements.
+func (v *validation) arraysOnce() {
+	whole, elements := map[string]string{}, map[string]string{}
+	for _, name := range slices.Sorted(maps.Keys(v.m.Fields)) {
+		for _, path := range v.m.Fields[name].All() {
+			whole[path] = name
+			for i := range path {
+				if strings.HasPrefix(path[i:], "[]") {
+					elements[path[:i]] = name
+				}
+			}
+		}
+	}
+	for _, path := range slices.Sorted(maps.Keys(whole)) {
+		if other, ok := elements[path]; ok {
+			v.failf("field %q: path %q: is mapped as a whole and by its elements (%s): write %q in both fields", whole[path], path, other, path+"[]")
 		}
 	}
 }

@@ -70,7 +70,7 @@ func (c *change) match(text string) (string, bool) {
 // finish makes a band, or a path of categories.
 func (c *change) finish(text string) (string, schemas.Code, string) {
 	switch {
-	case c == nil:
+	case c == nil, text == "":
 	case len(c.bands) > 0:
 		v, code, message := number(text)
 		if code != "" {

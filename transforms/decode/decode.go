@@ -11,9 +11,13 @@
 //
 // Each event of a record is handed out once: as a row or as an error.
 //
+// The order of a record's members changes nothing but the order of extra: of several paths, and of entries of one name, the
+// mapping says which comes first. Values that are not taken are checked as the others are.
+//
 // # Limits
 //
-// Records of any size up to what the source lets through; nesting MaxDepth; extra MaxExtra entries and
+// Records of any size up to what the source lets through; nesting MaxDepth; 1,000 elements of an array, but for
+// embeddings and exploded ones; extra MaxExtra entries and
 // MaxExtraBytes bytes a row, what is over is left out and counted. IP addresses in unknown fields are replaced,
 // since raw addresses are never stored.
 package decode
@@ -287,7 +291,7 @@ func (p *plan[R]) add(name string, f mappings.Field) error {
 	}
 	t.special = f.Values != nil || t.change != nil
 	paths := f.All()
-	if t.gathers(p.mapping, entry, paths) {
+	if t.gathers(p.mapping, paths) {
 		t.special = true
 		t.group = &group[R]{field: f, column: t.column, entry: entry, places: p.gathered}
 		p.groups = append(p.groups, t.group)

@@ -39,7 +39,7 @@ type group[R any] struct {
 }
 
 // gathers tells if the values of a column are gathered.
-func (t *target[R]) gathers(m *mappings.Mapping, entry string, paths []string) bool {
+func (t *target[R]) gathers(m *mappings.Mapping, paths []string) bool {
 	if t.item != nil {
 		return false
 	}

@@ -67,6 +67,13 @@ func For(m *mappings.Mapping) Options {
 	return o
 }
 
+// ForPart returns the options for the files that a mapping, or a part of one, is for, with the sizes of o.
+func ForPart(m *mappings.Mapping, o Options) Options {
+	of := For(m)
+	of.RangeBytes, of.MaxRecordBytes = o.RangeBytes, o.MaxRecordBytes
+	return of
+}
+
 // Validate returns all that is wrong with o.
 func (o Options) Validate() error {
 	var errs []error

@@ -36,14 +36,40 @@ func Plan(ctx context.Context, globs []string, o Options) ([]Task, error) {
 		return nil, errors.New("no input files: give at least one path or glob")
 	}
 	open := stores{}
-	tasks, err := plan(ctx, open, globs, o)
+	parts, err := plan(ctx, open, globs, func(string) Options { return o })
 	if err = errors.Join(err, open.Close()); err != nil {
 		return nil, err
+	}
+	return slices.Concat(parts...), nil
+}
+
+// PlanParts is Plan for the files of a mapping that may have side files: it returns the tasks of each part of the mapping, by the number
+// that Mapping.For gives. Of o the sizes are taken; the rest is as the part says, whose tasks are to be read with ForPart.
+func PlanParts(ctx context.Context, globs []string, m *mappings.Mapping, o Options) ([][]Task, error) {
+	if err := ForPart(m, o).Validate(); err != nil {
+		return nil, fmt.Errorf("options of files: %w", err)
+	}
+	if len(globs) == 0 {
+		return nil, errors.New("no input files: give at least one path or glob")
+	}
+	open := stores{}
+	found, err := plan(ctx, open, globs, func(url string) Options {
+		sub, _ := m.For(url)
+		return ForPart(sub, o)
+	})
+	if err = errors.Join(err, open.Close()); err != nil {
+		return nil, err
+	}
+	tasks := make([][]Task, 1+len(m.Join))
+	for _, of := range found {
+		_, part := m.For(of[0].URL)
+		tasks[part] = append(tasks[part], of...)
 	}
 	return tasks, nil
 }
 
-func plan(ctx context.Context, open stores, globs []string, o Options) ([]Task, error) {
+// plan returns the tasks of each file.
+func plan(ctx context.Context, open stores, globs []string, options func(url string) Options) ([][]Task, error) {
 	var files []Task
 	for _, glob := range globs {
 		found, err := find(ctx, open, glob)
@@ -60,14 +86,14 @@ func plan(ctx context.Context, open stores, globs []string, o Options) ([]Task, 
 	group.SetLimit(looking)
 	for i, f := range files {
 		group.Go(func() (err error) {
-			parts[i], err = split(ctx, open, f, o)
+			parts[i], err = split(ctx, open, f, options(f.URL))
 			return err
 		})
 	}
 	if err := group.Wait(); err != nil {
 		return nil, err
 	}
-	return slices.Concat(parts...), nil
+	return parts, nil
 }
 
 // find returns a whole task without a format for each file that a glob matches.

@@ -2,6 +2,7 @@ package files_test
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -240,5 +241,49 @@ func TestEachStops(t *testing.T) {
 		if err := tasks[0].Each(ctx, files.Defaults(), func(*source.Record) error { return nil }); err == nil {
 			t.Errorf("%s: no error with a context that has ended", file)
 		}
+	}
+}
+
+// Each file is planned as the part of the mapping says that reads it.
+func TestPlanParts(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"movies.csv": "id,title\n1,a\n", "tags-1.csv": "1\tx\n1\ty\n2\tz\n", "tags-2.csv": "3\tx\n", "links.jsonl.gz": "{}",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m := &mappings.Mapping{Name: "m", Format: mappings.CSV, Join: []mappings.Part{
+		{Files: "links*"}, {Files: "tags*.csv", Format: mappings.TSV, Columns: []string{"id", "tag"}}, {Files: "none*"},
+	}}
+	o := files.Defaults()
+	o.RangeBytes = 5
+	parts, err := files.PlanParts(t.Context(), []string{filepath.Join(dir, "*")}, m, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got [][]string
+	for _, tasks := range parts {
+		var names []string
+		for _, task := range tasks {
+			names = append(names, fmt.Sprintf("%s %s %v %d", filepath.Base(task.URL), task.Format, task.Columns, task.End))
+		}
+		got = append(got, names)
+	}
+	want := [][]string{
+		{"movies.csv csv [] 13"}, // not splittable
+		{"links.jsonl.gz csv [] 2"},
+		{"tags-1.csv tsv [id tag] 5", "tags-1.csv tsv [id tag] 10", "tags-1.csv tsv [id tag] 12", "tags-2.csv tsv [id tag] 4"},
+		nil,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("tasks by part (-want +got):\n%s", diff)
+	}
+	if _, err := files.PlanParts(t.Context(), nil, m, o); err == nil || !strings.Contains(err.Error(), "no input files") {
+		t.Errorf("error %v", err)
+	}
+	if _, err := files.PlanParts(t.Context(), []string{filepath.Join(dir, "no*")}, m, files.Options{}); err == nil || !strings.Contains(err.Error(), "RangeBytes (0)") {
+		t.Errorf("error %v", err)
 	}
 }

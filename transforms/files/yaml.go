@@ -208,7 +208,7 @@ func (r *Reader) yamlElement(chunk []byte, size int64, line int) (data []byte, e
 		return &schemas.FieldError{Code: code, Message: fmt.Sprintf("line %d: %s", line, message)}
 	}
 	if size > int64(r.options.MaxRecordBytes) {
-		return nil, fail(schemas.CodeTooLarge, line, r.tooLong("element").(*schemas.FieldError).Message)
+		return nil, fail(schemas.CodeTooLarge, line, fmt.Sprintf("the element is longer than %d bytes", r.options.MaxRecordBytes))
 	}
 	if !utf8.Valid(chunk) {
 		return nil, fail(schemas.CodeUTF8, line, "the element holds bytes that are not UTF-8")

@@ -3,6 +3,7 @@ package files_test
 import (
 	"bytes"
 	"compress/gzip"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -31,10 +32,11 @@ func yamlRecords(t *testing.T, name string, text []byte, o files.Options) []stri
 	var got []string
 	for _, task := range tasks {
 		err := task.Each(t.Context(), o, func(rec *source.Record) error {
-			switch fault, ok := rec.Err.(*schemas.FieldError); {
+			var fault *schemas.FieldError
+			switch {
 			case rec.Err == nil:
 				got = append(got, fmt.Sprintf("%d: %s", rec.Offset, rec.Data))
-			case ok:
+			case errors.As(rec.Err, &fault):
 				got = append(got, fmt.Sprintf("%d: %s: %s", rec.Offset, fault.Code, fault.Message))
 			default:
 				t.Errorf("error %v is no *FieldError", rec.Err)
