@@ -43,10 +43,12 @@ func WriteCatalog(ctx context.Context, dir string, o CatalogOptions) (CatalogSum
 	}
 	o = o.Defaults()
 	dir = filepath.Join(dir, CatalogDir)
-	for _, table := range []string{schemas.Users.Name, schemas.Items.Name} {
-		if _, err := os.Stat(filepath.Join(dir, table)); err == nil {
-			return none, fmt.Errorf("generator: %q has a catalogue already: remove it or choose another folder", dir)
-		}
+	there, err := filepath.Glob(filepath.Join(dir, "*", "*", "as_of=*"))
+	if err != nil {
+		return none, fmt.Errorf("generator: look into %q: %w", dir, err)
+	}
+	if len(there) > 0 {
+		return none, fmt.Errorf("generator: %q has a catalogue already: remove it or choose another folder", dir)
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return none, fmt.Errorf("generator: make the folder of the catalogue: %w", err)
