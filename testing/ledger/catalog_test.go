@@ -195,54 +195,49 @@ func lettersOf(t *testing.T, truth string, last int) (letters []deadLetter) {
 	return letters
 }
 
-// closed returns the place in the history of a version that another one follows on in it, so that its end is not that of
-// the last.
-func closed(t *testing.T, l catalogLake) *itemRow {
-	t.Helper()
+// closed returns a version in the history.
+func closed(l catalogLake) *itemRow {
 	for i, row := range l.items[itemsOld] {
 		if !row.IsDeleted {
 			return &l.items[itemsOld][i]
 		}
 	}
-	t.Fatal("there is no closed version")
-	return nil
+	panic("there is no closed version")
 }
 
 // alive returns a row of the current state that has all that an item can have.
-func alive(t *testing.T, l catalogLake) *itemRow {
-	t.Helper()
+func alive(l catalogLake) *itemRow {
 	for i, row := range l.items[itemsNow] {
 		if !row.IsDeleted && row.Price != nil && row.Embedding != nil && row.Numbers != nil && len(row.Tags) > 1 {
 			return &l.items[itemsNow][i]
 		}
 	}
-	t.Fatal("there is no such row")
-	return nil
+	panic("there is no such row")
 }
 
 func TestCheckCatalog(t *testing.T) {
 	const some = -1
 	tests := []struct {
 		name  string
-		spoil func(t *testing.T, l catalogLake)
+		spoil func(l catalogLake)
 		want  map[Kind]int
 	}{
-		{"right", func(*testing.T, catalogLake) {}, map[Kind]int{}},
-		{"two files", func(_ *testing.T, l catalogLake) {
+		{"right", func(catalogLake) {}, map[Kind]int{}},
+		{"two files", func(l catalogLake) {
 			l.items[strings.Replace(itemsNow, "00000-of-00001", "00001-of-00002", 1)] = l.items[itemsNow][:9]
 			l.items[itemsNow] = l.items[itemsNow][9:]
 		}, map[Kind]int{}},
-		{"a version that was closed too late", func(t *testing.T, l catalogLake) {
-			*closed(t, l).ValidTo += 1e12
+		{"a version that was closed too late", func(l catalogLake) {
+			*closed(l).ValidTo += 1e12
 		}, map[Kind]int{}},
-		{"a run that is not complete", func(_ *testing.T, l catalogLake) {
+		{"a run that is not complete", func(l catalogLake) {
 			l.items[partIn("items", 7)] = l.items[itemsNow][:5]
 		}, map[Kind]int{}},
-		{"an older state", func(_ *testing.T, l catalogLake) {
+		{"an older state", func(l catalogLake) {
 			l.items[partIn("items", 0)] = l.items[itemsNow][:5]
 		}, map[Kind]int{}},
-		{"a row is lost", func(_ *testing.T, l catalogLake) { l.items[itemsNow] = l.items[itemsNow][1:] }, map[Kind]int{VersionMissing: 1, StateWrong: some}},
-		{"history is lost", func(t *testing.T, l catalogLake) {
+		{"a row is lost", func(l catalogLake) { l.items[itemsNow] = l.items[itemsNow][1:] }, map[Kind]int{VersionMissing: 1, StateWrong: some}},
+		{"history is lost", func(l catalogLake) {
 			n := 0
 			for name := range l.users {
 				if strings.HasPrefix(name, "users_history") {
@@ -251,69 +246,69 @@ func TestCheckCatalog(t *testing.T) {
 				}
 			}
 		}, map[Kind]int{VersionMissing: some, StateWrong: some}},
-		{"a version is doubled", func(_ *testing.T, l catalogLake) {
+		{"a version is doubled", func(l catalogLake) {
 			l.items[itemsOld] = append(l.items[itemsOld], l.items[itemsOld][0])
 		}, map[Kind]int{VersionTwice: 1, StateWrong: some}},
-		{"a closed version stays", func(t *testing.T, l catalogLake) {
-			row := *closed(t, l)
+		{"a closed version stays", func(l catalogLake) {
+			row := *closed(l)
 			row.ValidTo = nil
 			l.items[itemsNow] = append(l.items[itemsNow], row)
 		}, map[Kind]int{VersionTwice: 1, StateWrong: some}},
-		{"a version is invented", func(_ *testing.T, l catalogLake) {
+		{"a version is invented", func(l catalogLake) {
 			row := l.items[itemsNow][0]
 			row.ItemID = "invented"
 			l.items[itemsNow] = append(l.items[itemsNow], row)
 		}, map[Kind]int{VersionExtra: 1, StateWrong: some}},
-		{"a version ends too early", func(t *testing.T, l catalogLake) { *closed(t, l).ValidTo-- }, map[Kind]int{VersionInterval: 1}},
-		{"a current version ends", func(t *testing.T, l catalogLake) {
-			row := alive(t, l)
+		{"a version ends too early", func(l catalogLake) { *closed(l).ValidTo-- }, map[Kind]int{VersionInterval: 1}},
+		{"a current version ends", func(l catalogLake) {
+			row := alive(l)
 			end := row.ValidFrom + 1e12
 			row.ValidTo = &end
 		}, map[Kind]int{VersionInterval: 1}},
-		{"a current version is in the history", func(t *testing.T, l catalogLake) {
+		{"a current version is in the history", func(l catalogLake) {
 			l.items[itemsOld] = append(l.items[itemsOld], l.items[itemsNow][0])
 			l.items[itemsNow] = l.items[itemsNow][1:]
 		}, map[Kind]int{VersionMisplaced: 1}},
-		{"a version has another time", func(t *testing.T, l catalogLake) { closed(t, l).ValidFrom++ }, map[Kind]int{VersionMissing: 1, VersionExtra: 1, StateWrong: some}},
-		{"another title", func(t *testing.T, l catalogLake) { alive(t, l).Title += "!" }, map[Kind]int{VersionContent: 1, StateWrong: some}},
-		{"no price", func(t *testing.T, l catalogLake) { alive(t, l).Price = nil }, map[Kind]int{VersionContent: 1, StateWrong: some}},
-		{"another number", func(t *testing.T, l catalogLake) { alive(t, l).Numbers["stock"]++ }, map[Kind]int{VersionContent: 1, StateWrong: some}},
-		{"another attribute", func(t *testing.T, l catalogLake) { alive(t, l).Attributes["a"] = "b" }, map[Kind]int{VersionContent: 1, StateWrong: some}},
-		{"another vector", func(t *testing.T, l catalogLake) { alive(t, l).Embedding[1] += 0.001 }, map[Kind]int{VersionContent: 1, StateWrong: some}},
-		{"tags in disorder", func(t *testing.T, l catalogLake) {
-			tags := alive(t, l).Tags
+		{"a version has another time", func(l catalogLake) { closed(l).ValidFrom++ }, map[Kind]int{VersionMissing: 1, VersionExtra: 1, StateWrong: some}},
+		{"another title", func(l catalogLake) { alive(l).Title += "!" }, map[Kind]int{VersionContent: 1, StateWrong: some}},
+		{"no price", func(l catalogLake) { alive(l).Price = nil }, map[Kind]int{VersionContent: 1, StateWrong: some}},
+		{"another number", func(l catalogLake) { alive(l).Numbers["stock"]++ }, map[Kind]int{VersionContent: 1, StateWrong: some}},
+		{"another attribute", func(l catalogLake) { alive(l).Attributes["a"] = "b" }, map[Kind]int{VersionContent: 1, StateWrong: some}},
+		{"another vector", func(l catalogLake) { alive(l).Embedding[1] += 0.001 }, map[Kind]int{VersionContent: 1, StateWrong: some}},
+		{"tags in disorder", func(l catalogLake) {
+			tags := alive(l).Tags
 			tags[0], tags[1] = tags[1], tags[0]
 		}, map[Kind]int{VersionContent: 1, StateWrong: some}},
-		{"the title of a deleted one", func(t *testing.T, l catalogLake) {
+		{"the title of a deleted one", func(l catalogLake) {
 			for i := range l.items[itemsNow] {
 				if row := &l.items[itemsNow][i]; row.IsDeleted {
 					row.Title = "ghost"
 					return
 				}
 			}
-			t.Fatal("nothing is deleted")
+			panic("nothing is deleted")
 		}, map[Kind]int{VersionContent: 1}},
-		{"deleted by mistake", func(t *testing.T, l catalogLake) {
-			row := alive(t, l)
+		{"deleted by mistake", func(l catalogLake) {
+			row := alive(l)
 			*row = itemRow{ItemID: row.ItemID, stamp: row.stamp}
 			row.IsDeleted, row.ContentHash = true, ""
 		}, map[Kind]int{VersionContent: 1, StateWrong: some}},
-		{"no hash", func(t *testing.T, l catalogLake) { alive(t, l).ContentHash = "" }, map[Kind]int{VersionUnhashed: 1}},
-		{"dead letters are lost", func(_ *testing.T, l catalogLake) { l.letters[lettersPart] = l.letters[lettersPart][2:] }, map[Kind]int{DeadLetterMissing: 2}},
-		{"a dead letter is doubled", func(_ *testing.T, l catalogLake) {
+		{"no hash", func(l catalogLake) { alive(l).ContentHash = "" }, map[Kind]int{VersionUnhashed: 1}},
+		{"dead letters are lost", func(l catalogLake) { l.letters[lettersPart] = l.letters[lettersPart][2:] }, map[Kind]int{DeadLetterMissing: 2}},
+		{"a dead letter is doubled", func(l catalogLake) {
 			l.letters[lettersPart] = append(l.letters[lettersPart], l.letters[lettersPart][0])
 		}, map[Kind]int{DeadLetterTwice: 1}},
-		{"a dead letter of a good row", func(_ *testing.T, l catalogLake) {
+		{"a dead letter of a good row", func(l catalogLake) {
 			letter := l.letters[lettersPart][0]
 			letter.Payload = []byte(`{"item_id":"p000001"}`)
 			l.letters[lettersPart] = append(l.letters[lettersPart], letter)
 		}, map[Kind]int{DeadLetterExtra: 1}},
-		{"a dead letter with another reason", func(_ *testing.T, l catalogLake) { l.letters[lettersPart][0].Code = "mood" }, map[Kind]int{DeadLetterMismatch: 1}},
+		{"a dead letter with another reason", func(l catalogLake) { l.letters[lettersPart][0].Code = "mood" }, map[Kind]int{DeadLetterMismatch: 1}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			truth, l := rightCatalog(t, catalogDays-1)
-			test.spoil(t, l)
+			test.spoil(l)
 			end := time.Date(2026, 3, catalogDays+1, 0, 0, 0, 0, time.UTC)
 			report, err := CheckCatalog(context.Background(), CatalogOptions{Truth: truth, Lake: l.write(t), Times: 20, At: []time.Time{end}, Examples: 1})
 			if err != nil {
@@ -388,7 +383,7 @@ func TestCatalogHash(t *testing.T) {
 			l.items[partIn("items_history", 3)] = append(l.items[partIn("items_history", 3)], l.items[itemsOld]...)
 			delete(l.items, itemsOld)
 		},
-		"closed too late": func(l catalogLake) { *closed(t, l).ValidTo += 1e12 },
+		"closed too late": func(l catalogLake) { *closed(l).ValidTo += 1e12 },
 		"the other table": func(l catalogLake) { clear(l.users) },
 	}
 	for name, change := range same {
@@ -399,10 +394,10 @@ func TestCatalogHash(t *testing.T) {
 	different := map[string]func(l catalogLake){
 		"row lost":     func(l catalogLake) { l.items[itemsNow] = l.items[itemsNow][1:] },
 		"row doubled":  func(l catalogLake) { l.items[itemsOld] = append(l.items[itemsOld], l.items[itemsOld][0]) },
-		"ends earlier": func(l catalogLake) { *closed(t, l).ValidTo-- },
-		"content":      func(l catalogLake) { alive(t, l).Brand = "Other" },
-		"deleted":      func(l catalogLake) { alive(t, l).IsDeleted = true },
-		"id":           func(l catalogLake) { alive(t, l).ItemID = "other" },
+		"ends earlier": func(l catalogLake) { *closed(l).ValidTo-- },
+		"content":      func(l catalogLake) { alive(l).Brand = "Other" },
+		"deleted":      func(l catalogLake) { alive(l).IsDeleted = true },
+		"id":           func(l catalogLake) { alive(l).ItemID = "other" },
 	}
 	for name, change := range different {
 		if got := hash(change); got == first {
