@@ -76,9 +76,15 @@ var bots = []string{
 }
 
 func newShop(o Options) *shop {
-	s := &shop{seed: mix(o.Seed + 1)}
+	s := newTraits(o.Seed)
 	s.users = newPopularity(o.Users, 0.75)
 	s.items = newPopularity(o.Items, 0.95)
+	return s
+}
+
+// newTraits returns the shop of a seed, of which nobody draws users and items.
+func newTraits(seed uint64) *shop {
+	s := &shop{seed: mix(seed + 1)}
 	for i, c := range countries {
 		for range c.weight {
 			s.countries = append(s.countries, int32(i))

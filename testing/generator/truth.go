@@ -4,10 +4,8 @@ import (
 	"bufio"
 	"crypto/sha256"
 	stdhex "encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"time"
@@ -166,14 +164,7 @@ func (w *truthWriter) close() (Summary, error) {
 	if err != nil {
 		return s, fmt.Errorf("close %s: %w", w.file.Name(), err)
 	}
-	document, err := json.MarshalIndent(s, "", "  ")
-	if err != nil {
-		return s, fmt.Errorf("encode the summary: %w", err)
-	}
-	if err := os.WriteFile(filepath.Join(w.dir, SummaryFile), append(document, '\n'), 0o644); err != nil {
-		return s, fmt.Errorf("write the summary: %w", err)
-	}
-	return s, nil
+	return s, writeSummary(w.dir, s)
 }
 
 // PayloadHash is the hash by which a dead letter is known: SHA-256 of the first PayloadLimit bytes in hexadecimal digits.
@@ -185,37 +176,10 @@ func PayloadHash(payload []byte) string {
 // ReadSummary reads the truth.json in dir.
 func ReadSummary(dir string) (Summary, error) {
 	var s Summary
-	document, err := os.ReadFile(filepath.Join(dir, SummaryFile))
-	if err != nil {
-		return s, fmt.Errorf("read the summary of the truth: %w", err)
-	}
-	if err := json.Unmarshal(document, &s); err != nil {
-		return s, fmt.Errorf("read %q: %w", filepath.Join(dir, SummaryFile), err)
-	}
-	return s, nil
+	return s, readSummary(dir, &s)
 }
 
 // ReadTruth calls f with each row of the truth.parquet in dir, in their order, until f fails.
-func ReadTruth(dir string, f func(*Truth) error) (err error) {
-	file, err := os.Open(filepath.Join(dir, TruthFile))
-	if err != nil {
-		return fmt.Errorf("read the truth: %w", err)
-	}
-	reader := parquet.NewGenericReader[Truth](file)
-	defer func() { err = errors.Join(err, reader.Close(), file.Close()) }()
-	rows := make([]Truth, 1024)
-	for {
-		n, err := reader.Read(rows)
-		for i := range rows[:n] {
-			if err := f(&rows[i]); err != nil {
-				return err
-			}
-		}
-		switch {
-		case errors.Is(err, io.EOF):
-			return nil
-		case err != nil:
-			return fmt.Errorf("read %q: %w", file.Name(), err)
-		}
-	}
+func ReadTruth(dir string, f func(*Truth) error) error {
+	return readParquet(filepath.Join(dir, TruthFile), f)
 }

@@ -1,12 +1,14 @@
 // Package ledger compares a lake with the truth about the events that went into it (package generator): every event
-// id in the lake once, or in the dead letters once.
+// id in the lake once, or in the dead letters once. And it compares the tables of users and items with the truth about
+// each of their versions.
 //
 // It reads the files of the lake as any other reader would, with nothing of the code that wrote them but the way to
 // open a store.
 //
 // # Limits
 //
-// Check holds about 100 bytes for each event of the truth. Hashes hold nothing.
+// Check holds about 100 bytes for each event of the truth, CheckCatalog about 300 for each version, CatalogHash half of
+// that. The other hashes hold nothing.
 package ledger
 
 import (
@@ -51,12 +53,22 @@ const (
 	DeadLetterExtra                // a dead letter is of no broken event
 	DeadLetterTwice                // a dead letter is there again
 	DeadLetterMismatch             // a dead letter has another code, field path or size than its event
+	VersionMissing                 // a version of the truth is not there
+	VersionExtra                   // a version is none of the truth
+	VersionTwice                   // a version is there again
+	VersionInterval                // a version ends at another time
+	VersionMisplaced               // a version that ended is in the current state, or one that did not is in the history
+	VersionContent                 // a version says something else, or is deleted where it must not be
+	VersionUnhashed                // a version has no content_hash, or is deleted and has one
+	StateWrong                     // as of some time, an id is something else
 	kinds
 )
 
 var kindNames = [kinds]string{
 	"rows missing", "rows extra", "rows twice", "rows with a wrong time", "rows in a wrong partition",
 	"dead letters missing", "dead letters extra", "dead letters twice", "dead letters with wrong details",
+	"versions missing", "versions extra", "versions twice", "versions with a wrong end", "versions in a wrong table",
+	"versions with a wrong content", "versions with a wrong hash", "ids in a wrong state",
 }
 
 func (k Kind) String() string { return kindNames[k] }
@@ -78,19 +90,26 @@ func (r *Report) OK() bool { return len(r.Counts) == 0 }
 func (r *Report) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d rows and %d dead letters in %d files; the truth has %d and %d\n", r.Rows, r.DeadLetters, r.Files, r.Want.Rows, r.Want.Broken)
+	b.WriteString(tell(r.Counts, r.Examples))
+	return b.String()
+}
+
+// tell tells differences, a line each.
+func tell(counts map[Kind]int, examples map[Kind][]string) string {
+	var b strings.Builder
 	for kind := range kinds {
-		if r.Counts[kind] == 0 {
+		if counts[kind] == 0 {
 			continue
 		}
-		fmt.Fprintf(&b, "%d %v:\n", r.Counts[kind], kind)
-		for _, example := range r.Examples[kind] {
+		fmt.Fprintf(&b, "%d %v:\n", counts[kind], kind)
+		for _, example := range examples[kind] {
 			fmt.Fprintf(&b, "  %s\n", example)
 		}
-		if rest := r.Counts[kind] - len(r.Examples[kind]); rest > 0 {
+		if rest := counts[kind] - len(examples[kind]); rest > 0 {
 			fmt.Fprintf(&b, "  and %d more\n", rest)
 		}
 	}
-	if r.OK() {
+	if len(counts) == 0 {
 		b.WriteString("no differences\n")
 	}
 	return b.String()
