@@ -62,7 +62,7 @@ var brokenRows = []brokenRow{
 	{Code: schemas.CodeMissing, Path: "currency", table: inItems, suffix: `,"price":12.5`},
 	{Code: schemas.CodeInvalidID, Path: "ID", without: "ID", suffix: `,"ID":"LONG"`, long: schemas.MaxID + 1},
 	{Code: schemas.CodeInvalidID, Path: "ID", without: "ID", suffix: `,"ID":"p\u00001"`},
-	{Code: schemas.CodeInvalidID, Path: "visitor_ids[1]", table: inUsers, suffix: `,"visitor_ids":["v1","v\t2"]`},
+	{Code: schemas.CodeInvalidID, Path: "visitor_ids[1]", table: inUsers, suffix: `,"visitor_ids":["v1","w\t2"]`},
 	{Code: schemas.CodeOutOfRange, Path: "updated_time", without: "updated_time", suffix: `,"updated_time":"1969-12-31T23:59:59Z"`},
 	{Code: schemas.CodeOutOfRange, Path: "rating", table: inItems, suffix: `,"rating":-1`},
 	{Code: schemas.CodeOutOfRange, Path: "rating_count", table: inItems, suffix: `,"rating_count":-7`},

@@ -64,6 +64,10 @@ func (w *jsonWriter) name(name string) {
 }
 
 func (w *jsonWriter) text(s string) {
+	if isPlain(s) {
+		w.b = append(append(append(w.b, '"'), s...), '"')
+		return
+	}
 	start := len(w.b)
 	var err error
 	if w.b, err = jsontext.AppendQuote(w.b, s); err != nil {
@@ -75,6 +79,16 @@ func (w *jsonWriter) text(s string) {
 			w.b = append(w.b[:start], strings.NewReplacer(`\"`, `"`, `\\`, `\`).Replace(quoted[1:len(quoted)-1])...)
 		}
 	}
+}
+
+// isPlain tells if a text is written as it is.
+func isPlain(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c >= 0x7f || c == '"' || c == '\\' {
+			return false
+		}
+	}
+	return true
 }
 
 func (w *jsonWriter) raw(name, value string) {

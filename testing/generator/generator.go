@@ -5,6 +5,9 @@
 // The events are in Backbone's native JSON format, one object each. Some of them are what real producers send: the
 // same bytes twice, hours late, out of order, or broken in one of the ways that dead letters have a code for.
 //
+// The users and items of the shop change from day to day. WriteCatalog writes what its systems export of them, and the truth
+// about each of their versions.
+//
 // # Guarantees
 //
 // The same Options give the same bytes on the same processor architecture. Events come in the order of their arrival.
@@ -14,7 +17,8 @@
 //
 // # Limits
 //
-// Memory holds the sessions that are going on and the events under way: tens of megabytes for 8 million events a day.
+// Memory holds the sessions that are going on and the events under way: tens of megabytes for 8 million events a day. Of
+// users and items it holds nothing, but for the broken rows of a day.
 package generator
 
 import (

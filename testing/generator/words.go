@@ -8,8 +8,11 @@ import (
 	"unicode/utf8"
 )
 
-// vocabulary is the words of a language that does not exist, the most frequent first. They are in NFC.
+// vocabulary is the words of a language that does not exist, each as often as it is drawn. They are in NFC.
 type vocabulary []string
+
+// draws is how many words a vocabulary holds, the most frequent ones many times.
+const draws = 1 << 15
 
 // vocabularyOf returns the vocabulary of a locale, such as de-DE.
 func vocabularyOf(locale string) vocabulary {
@@ -20,9 +23,7 @@ func vocabularyOf(locale string) vocabulary {
 }
 
 // word returns a word, the one at rank i with a probability in proportion to about 1/i.
-func (v vocabulary) word(d *dice) string {
-	return v[int(math.Exp(d.unit()*math.Log(float64(len(v)))))-1]
-}
+func (v vocabulary) word(d *dice) string { return v[d.roll()>>1%draws] }
 
 // vocabularies are those of the languages by their first two letters; "" is that of the others.
 var vocabularies = sync.OnceValue(func() map[string]vocabulary {
@@ -42,18 +43,23 @@ var vocabularies = sync.OnceValue(func() map[string]vocabulary {
 
 // newVocabulary makes words of one to some nine syllables, the shortest first.
 func newVocabulary(syllables []string, seed uint64) vocabulary {
+	const count = 2000
 	d := newDice(seed)
-	v := make(vocabulary, 0, 2000)
+	var words []string
 	seen := map[string]bool{}
-	for tries := 0; len(v) < cap(v); tries++ {
+	for tries := 0; len(words) < count; tries++ {
 		var b strings.Builder
 		for range 1 + tries/300 + d.below(2) { // longer as there are no more that are short
 			b.WriteString(syllables[d.below(len(syllables))])
 		}
 		if !seen[b.String()] {
 			seen[b.String()] = true
-			v = append(v, b.String())
+			words = append(words, b.String())
 		}
+	}
+	v := make(vocabulary, draws)
+	for i := range v {
+		v[i] = words[int(math.Exp((float64(i)+0.5)/draws*math.Log(count)))-1]
 	}
 	return v
 }
