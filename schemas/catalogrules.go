@@ -38,7 +38,7 @@ type CatalogRules struct {
 // Availabilities are the values of availability.
 var Availabilities = []string{"in_stock", "out_of_stock", "preorder", "backorder", "discontinued"}
 
-// Check returns the first rule that r breaks, or nil. It is for rows that Normalize has seen. The error's path is that of the
+// Check returns the first rule that r breaks, or nil. It is for rows that Clean has seen. The error's path is that of the
 // column; it owns its strings.
 func (r *Item) Check(o CatalogRules) *FieldError {
 	if err := checkKey("item_id", r.ItemID, &r.Stamp, o); err != nil || r.Stamp.IsDeleted.V {

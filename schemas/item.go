@@ -45,8 +45,9 @@ var Items = &Table[Item]{
 	SortBy:     func(r *Item) string { return r.ItemID },
 	Stamp:      func(r *Item) *Stamp { return &r.Stamp },
 	Reset:      (*Item).Reset,
-	Normalize:  (*Item).Normalize,
+	Clean:      (*Item).Clean,
 	Check:      (*Item).Check,
+	Arrange:    (*Item).Arrange,
 	KeyColumns: 6,
 	Extra:      func(r *Item) *[]Pair { return &r.Extra },
 	Columns: append(append([]Column[Item]{

@@ -10,11 +10,17 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// Normalize gives texts that mean the same the same form, so that a source that writes them otherwise has not changed a
-// row: NFC (Unicode TR15), no white space around them, sets sorted and without repetition, paths of categories with " > ",
-// content as plain text. Ids are left alone: interactions have them as they are. Of a deleted row it keeps nothing but its
-// id and stamp.
+// Normalize brings a row into its normal form, so that a source that writes the same otherwise has not changed it. It is Clean
+// and Arrange.
 func (r *Item) Normalize() {
+	r.Clean()
+	r.Arrange()
+}
+
+// Clean gives texts that mean the same the same form: NFC (Unicode TR15), no white space around them, paths of categories
+// with " > ", content as plain text. Ids are left alone: interactions have them as they are. Of a deleted row it keeps nothing
+// but its id and stamp. Elements of lists stay where they are, so what Check says of one is true for who sent it.
+func (r *Item) Clean() {
 	if r.Stamp.IsDeleted.V {
 		id, stamp := r.ItemID, r.Stamp
 		r.Reset()
@@ -28,17 +34,29 @@ func (r *Item) Normalize() {
 	for i, c := range r.Categories {
 		r.Categories[i] = categoryPath(normal(c))
 	}
-	r.Categories = distinct(r.Categories)
-	r.Tags = set(r.Tags)
-	for i, u := range r.ImageURIs {
-		r.ImageURIs[i] = normal(u)
-	}
-	r.ImageURIs = distinct(r.ImageURIs)
-	r.Attributes, r.Numbers = sortPairs(r.Attributes), sortNumbers(r.Numbers)
+	normalAll(r.Tags)
+	normalAll(r.ImageURIs)
+	normalPairs(r.Attributes)
+	normalNumbers(r.Numbers)
 }
 
-// Normalize gives texts that mean the same the same form, as that of Item does.
+// Arrange sorts what is a set or a map, and removes from lists what is empty or there twice.
+func (r *Item) Arrange() {
+	r.Categories = distinct(r.Categories)
+	r.Tags = set(r.Tags)
+	r.ImageURIs = distinct(r.ImageURIs)
+	r.Attributes, r.Numbers = sortPairs(r.Attributes), sortNumbers(r.Numbers)
+	sortExtra(r.Extra)
+}
+
+// Normalize brings a row into its normal form; see that of Item.
 func (r *User) Normalize() {
+	r.Clean()
+	r.Arrange()
+}
+
+// Clean gives texts that mean the same the same form; see that of Item.
+func (r *User) Clean() {
 	if r.Stamp.IsDeleted.V {
 		id, stamp := r.UserID, r.Stamp
 		r.Reset()
@@ -48,10 +66,35 @@ func (r *User) Normalize() {
 	for _, s := range []*string{&r.Country, &r.Region, &r.Language, &r.Timezone, &r.AgeBand, &r.Plan} {
 		*s = normal(*s)
 	}
-	slices.Sort(r.VisitorIDs)
-	r.VisitorIDs = distinct(r.VisitorIDs)
-	r.Segments, r.Consent = set(r.Segments), set(r.Consent)
+	normalAll(r.Segments)
+	normalAll(r.Consent)
+	normalPairs(r.Attributes)
+	normalNumbers(r.Numbers)
+}
+
+// Arrange sorts what is a set or a map; see that of Item.
+func (r *User) Arrange() {
+	r.VisitorIDs, r.Segments, r.Consent = set(r.VisitorIDs), set(r.Segments), set(r.Consent)
 	r.Attributes, r.Numbers = sortPairs(r.Attributes), sortNumbers(r.Numbers)
+	sortExtra(r.Extra)
+}
+
+func normalAll(list []string) {
+	for i, s := range list {
+		list[i] = normal(s)
+	}
+}
+
+func normalPairs(pairs []Pair) {
+	for i, p := range pairs {
+		pairs[i] = Pair{normal(p.Key), normal(p.Value)}
+	}
+}
+
+func normalNumbers(numbers []Number) {
+	for i := range numbers {
+		numbers[i].Key = normal(numbers[i].Key)
+	}
 }
 
 // normal returns a text in NFC without white space around it.
@@ -78,13 +121,14 @@ func categoryPath(s string) string {
 	return strings.Join(kept, " > ")
 }
 
-// set returns the distinct elements of a list in normal form, sorted.
+// set returns the distinct elements of a list, sorted.
 func set(list []string) []string {
-	for i, s := range list {
-		list[i] = normal(s)
-	}
 	slices.Sort(list)
-	return distinct(list)
+	list = slices.Compact(list)
+	if len(list) > 0 && list[0] == "" {
+		list = list[1:]
+	}
+	return list
 }
 
 // distinct removes what is empty or was there before. It keeps the order.
@@ -102,7 +146,7 @@ func distinct(list []string) []string {
 func sortPairs(pairs []Pair) []Pair {
 	kept := pairs[:0]
 	for _, p := range pairs {
-		if p.Key, p.Value = normal(p.Key), normal(p.Value); p.Key != "" && p.Value != "" {
+		if p.Key != "" && p.Value != "" {
 			kept = append(kept, p)
 		}
 	}
@@ -110,10 +154,12 @@ func sortPairs(pairs []Pair) []Pair {
 	return slices.CompactFunc(kept, func(a, b Pair) bool { return a.Key == b.Key })
 }
 
+// sortExtra sorts what has no column: a source that writes its members in another order has not changed it.
+func sortExtra(extra []Pair) {
+	slices.SortStableFunc(extra, func(a, b Pair) int { return strings.Compare(a.Key, b.Key) })
+}
+
 func sortNumbers(numbers []Number) []Number {
-	for i := range numbers {
-		numbers[i].Key = normal(numbers[i].Key)
-	}
 	slices.SortStableFunc(numbers, func(a, b Number) int { return cmp.Compare(a.Key, b.Key) })
 	return slices.CompactFunc(numbers, func(a, b Number) bool { return a.Key == b.Key })
 }

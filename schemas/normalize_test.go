@@ -42,6 +42,7 @@ func TestNormalizeItem(t *testing.T) {
 		ImageURIs:  []string{"https://x/2", "https://x/1", "https://x/2"},
 		Attributes: []Pair{{"z", "1"}, {"a", decomposed}, {"z", "2"}, {"empty", ""}},
 		Numbers:    []Number{{"z", 1}, {"a", 2}, {"z", 3}},
+		Extra:      []Pair{{"z", " 1"}, {"a", "2 "}},
 	}
 	r.Normalize()
 	want := Item{
@@ -52,6 +53,7 @@ func TestNormalizeItem(t *testing.T) {
 		ImageURIs:  []string{"https://x/2", "https://x/1"},
 		Attributes: []Pair{{"a", composed}, {"z", "1"}},
 		Numbers:    []Number{{"a", 2}, {"z", 1}},
+		Extra:      []Pair{{"a", "2 "}, {"z", " 1"}},
 	}
 	if diff := cmp.Diff(want, r, cmpopts.EquateEmpty()); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

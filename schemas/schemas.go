@@ -108,10 +108,12 @@ type Table[R any] struct {
 	// Stamp returns what tells the versions of a row apart; nil: rows of the table have no versions. Of a table with
 	// versions, the following are set too.
 	Stamp func(*R) *Stamp
-	// Reset makes a row fresh, Normalize brings it into its normal form, and Check returns the first rule that it breaks.
-	Reset     func(*R)
-	Normalize func(*R)
-	Check     func(*R, CatalogRules) *FieldError
+	// Reset makes a row fresh. Clean and then Arrange bring it into its normal form; Check, between them, returns the first
+	// rule that it breaks, and where.
+	Reset   func(*R)
+	Clean   func(*R)
+	Check   func(*R, CatalogRules) *FieldError
+	Arrange func(*R)
 }
 
 // Column returns the column or the input with that path.

@@ -36,8 +36,9 @@ var Users = &Table[User]{
 	SortBy:     func(r *User) string { return r.UserID },
 	Stamp:      func(r *User) *Stamp { return &r.Stamp },
 	Reset:      (*User).Reset,
-	Normalize:  (*User).Normalize,
+	Clean:      (*User).Clean,
 	Check:      (*User).Check,
+	Arrange:    (*User).Arrange,
 	KeyColumns: 6,
 	Extra:      func(r *User) *[]Pair { return &r.Extra },
 	Columns: append(append([]Column[User]{

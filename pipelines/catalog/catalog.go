@@ -1,7 +1,7 @@
 // Package catalog carries who the users are and what can be shown to them into versioned tables of the lake.
 //
 //	read --> process --> asof.Update: group by shard, merge, gate, store, seal
-//	            \-----> dead letters: group by slot --> commit
+//	            \-----> dead letters: group by slot, commit ----^
 //
 // Process decodes the records of an export, brings them into their normal form and checks them. A version of each table is made
 // of its rows and of the version before (package asof); what can't become a row is a dead letter, with the file, the
@@ -18,6 +18,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/graph/window"
@@ -88,13 +89,13 @@ func Prepare(ctx context.Context, o Options) (*Plan, error) {
 
 // add plans a version of one table.
 func (p *Plan) add(ctx context.Context, st *store.Store, table string, globs []string, m *mappings.Mapping) error {
-	tasks, err := planFiles(ctx, p.Options, globs, m)
+	parts, err := files.PlanParts(ctx, globs, m, p.files())
 	if err != nil {
 		return err
 	}
 	t := TablePlan{Table: table, Mapping: m}
 	sizes := map[string]int64{}
-	for _, task := range tasks {
+	for _, task := range slices.Concat(parts...) {
 		body, err := task.Encode()
 		if err != nil {
 			return err
@@ -123,37 +124,6 @@ func (p *Plan) add(ctx context.Context, st *store.Store, table string, globs []s
 	return nil
 }
 
-// planFiles returns the parts of all files. Files that another part of the mapping reads may be of another format.
-func planFiles(ctx context.Context, o Options, globs []string, m *mappings.Mapping) ([]files.Task, error) {
-	all, err := files.Plan(ctx, globs, o.files(m))
-	if err != nil || len(m.Join) == 0 {
-		return all, err
-	}
-	var tasks []files.Task
-	planned := map[string]bool{}
-	for _, t := range all {
-		sub, part := m.For(t.URL)
-		if part == 0 {
-			tasks = append(tasks, t)
-			continue
-		}
-		if planned[t.URL] {
-			continue
-		}
-		planned[t.URL] = true
-		url := t.URL
-		if t.Parameters != "" {
-			url += "?" + t.Parameters
-		}
-		again, err := files.Plan(ctx, []string{url}, o.files(sub))
-		if err != nil {
-			return nil, err
-		}
-		tasks = append(tasks, again...)
-	}
-	return tasks, nil
-}
-
 // fingerprint tells inputs apart: by mode, mapping, and names and sizes of the files.
 func fingerprint(mode asof.Mode, m *mappings.Mapping, sizes map[string]int64) (string, error) {
 	b, err := json.Marshal(struct {
@@ -171,19 +141,20 @@ func fingerprint(mode asof.Mode, m *mappings.Mapping, sizes map[string]int64) (s
 // Build adds the pipeline to s. There must be a table to make a version of.
 func Build(s beam.Scope, p *Plan) {
 	s = s.Scope("catalog")
-	var refused []beam.PCollection
+	var rows, refused []beam.PCollection
 	for i := range p.Tables {
 		t := &p.Tables[i]
-		rows, dead := process(s, files.Read(s, t.Tasks), p, t)
-		refused = append(refused, dead)
-
-		versions := asof.Update(s, rows, p.version(t))
-		beam.ParDo0(s, discard, beam.Reshuffle(s, versions)) // prism spins while a stage without a consumer runs
+		good, dead := process(s, files.Read(s, t.Tasks), p, t)
+		rows, refused = append(rows, good), append(refused, dead)
 	}
-	// Dead letters are a table like that of interactions. All of an export's are committed at its end.
+	// Dead letters are a table like that of interactions. All of the exports' are committed at their end, and before the
+	// versions: where a version is there, nobody looks at its exports again.
 	groups := beam.GroupByKey(s, beam.WindowInto(s, window.NewGlobalWindows(), beam.Flatten(s, refused...)))
 	receipts, _ := lake.Write(s, groups, p.lake())
-	beam.ParDo0(s, discard, receipts)
+	for i := range p.Tables {
+		versions := asof.Update(s, rows[i], receipts, p.version(&p.Tables[i]))
+		beam.ParDo0(s, discard, beam.Reshuffle(s, versions)) // prism spins while a stage without a consumer runs
+	}
 }
 
 // process makes rows and dead letters of the files of a table.

@@ -89,9 +89,9 @@ func (o Options) Validate() error {
 	return errors.Join(errs...)
 }
 
-// files returns how the files of a mapping are read.
-func (o Options) files(m *mappings.Mapping) files.Options {
-	f := files.For(m)
+// files returns how files are read, whatever part of a mapping they are for.
+func (o Options) files() files.Options {
+	f := files.Defaults()
 	f.RangeBytes, f.MaxRecordBytes = o.RangeBytes, o.MaxRecordBytes
 	return f
 }

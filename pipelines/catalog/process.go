@@ -181,7 +181,7 @@ func (w *tableWorker[R]) partFor(url string) (*part[R], error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &part[R]{decoder: d, reader: files.NewReader(w.fn.Options.files(m))}
+	p := &part[R]{decoder: d, reader: files.NewReader(files.ForPart(m, w.fn.Options.files()))}
 	w.parts[number] = p
 	return p, nil
 }
@@ -243,11 +243,12 @@ func (w *tableWorker[R]) row(row *R, fault *schemas.FieldError) {
 	w.nth++
 	stage := deadletter.Decode
 	if fault == nil {
-		w.table.Normalize(row)
+		w.table.Clean(row)
 		stage = deadletter.Validate
 		fault = w.table.Check(row, w.rules)
 	}
 	if fault == nil {
+		w.table.Arrange(row)
 		w.failed = errors.Join(w.failed, w.rows.Add(w.part, row))
 		return
 	}

@@ -149,13 +149,15 @@ func checkMapping(ctx context.Context, env *environment, m *mappings.Mapping, sa
 		switch m.Table {
 		case schemas.Users.Name:
 			errs = append(errs, checkSample(ctx, env, s, schemas.Users, (*schemas.User).Reset, func(r *schemas.User) *schemas.FieldError {
-				r.Normalize()
+				r.Clean()
+				defer r.Arrange()
 				return r.Check(schemas.CatalogRules{AsOf: now})
 			}))
 		case schemas.Items.Name:
 			rules := schemas.CatalogRules{AsOf: now, Dimensions: m.Dimensions()}
 			errs = append(errs, checkSample(ctx, env, s, schemas.Items, (*schemas.Item).Reset, func(r *schemas.Item) *schemas.FieldError {
-				r.Normalize()
+				r.Clean()
+				defer r.Arrange()
 				return r.Check(rules)
 			}))
 		default:

@@ -56,6 +56,7 @@ import (
 
 func init() {
 	register.Function2x0(seed)
+	register.Function2x0(await)
 	register.DoFn4x1[context.Context, string, func(*[]byte) bool, func(string, []byte), error](&mergeFn{})
 	register.DoFn4x1[context.Context, string, func(*[]byte) bool, func([]byte), error](&gateFn{})
 	register.DoFn3x1[context.Context, []byte, func(string, []byte), error](&storeFn{})
@@ -88,25 +89,34 @@ type Options struct {
 // Update makes a version of a table.
 //
 //	packets   PCollection<KV<string, []byte>>: rows of the export, as a Packer makes them
+//	after     PCollection<[]byte>: what has to be there before the version is; nothing is read in it
 //	versions  PCollection<[]byte>: the Version in JSON, when it is committed
-func Update(s beam.Scope, packets beam.PCollection, o Options) (versions beam.PCollection) {
+func Update(s beam.Scope, packets, after beam.PCollection, o Options) (versions beam.PCollection) {
 	s = s.Scope("asof.Update")
 
 	// Each shard is merged, also one of which the export has nothing.
-	var all []string
+	var numbers []string
 	for shard := range o.Plan.Shards {
-		all = append(all, strconv.Itoa(shard))
+		numbers = append(numbers, strconv.Itoa(shard))
 	}
-	seeds := beam.ParDo(s, seed, beam.CreateList(s, all))
+	seeds := beam.ParDo(s, seed, beam.CreateList(s, numbers))
 	shards := beam.GroupByKey(s, beam.Flatten(s, packets, seeds))
 
+	// A group is complete when all that goes into it is, so the gate is reached after what has to be there before.
 	merged := beam.ParDo(s, &mergeFn{Options: o}, shards)
-	passed := beam.ParDo(s, &gateFn{Options: o}, beam.GroupByKey(s, merged))
+	results := beam.GroupByKey(s, beam.Flatten(s, merged, beam.ParDo(s, await, after)))
+	passed := beam.ParDo(s, &gateFn{Options: o}, results)
 	stored := beam.ParDo(s, &storeFn{Options: o}, beam.Reshuffle(s, passed))
 	return beam.ParDo(s, &sealFn{Options: o}, beam.GroupByKey(s, stored))
 }
 
 func seed(shard string, emit func(string, []byte)) { emit(shard, nil) }
+
+// await makes the version wait for an element.
+func await(_ []byte, emit func(string, []byte)) { emit(ofVersion, nil) }
+
+// ofVersion is the key of all results of a version.
+const ofVersion = "version"
 
 // Packer gathers rows of an export into packets. It is used by one goroutine.
 type Packer[R any] struct {
@@ -266,7 +276,7 @@ func (fn *mergeFn) emit(emit func(string, []byte)) {
 	fn.done = nil
 	fn.mu.Unlock()
 	for _, d := range done {
-		emit(fn.Options.Table, d)
+		emit(ofVersion, d)
 	}
 }
 
@@ -337,10 +347,10 @@ func (fn *gateFn) Setup(ctx context.Context) (err error) {
 	return err
 }
 
-func (fn *gateFn) ProcessElement(ctx context.Context, table string, results func(*[]byte) bool, emit func([]byte)) error {
+func (fn *gateFn) ProcessElement(ctx context.Context, _ string, results func(*[]byte) bool, emit func([]byte)) error {
 	all, err := collect(results, fn.Options.Plan.Shards)
 	if err != nil {
-		return fmt.Errorf("table %q: %w", table, err)
+		return fmt.Errorf("table %q: %w", fn.Options.Table, err)
 	}
 	var total Counts
 	arrived := int64(0)
@@ -368,6 +378,9 @@ func (fn *gateFn) ProcessElement(ctx context.Context, table string, results func
 func collect(results func(*[]byte) bool, shards int) ([]result, error) {
 	var all []result
 	for b := []byte(nil); results(&b); b = nil {
+		if len(b) == 0 {
+			continue // what was waited for
+		}
 		var r result
 		if err := json.Unmarshal(b, &r); err != nil {
 			return nil, fmt.Errorf("result of a shard: %w", err)
@@ -438,7 +451,7 @@ func (fn *storeFn) FinishBundle(_ context.Context, emit func(string, []byte)) er
 		return err
 	}
 	for _, d := range fn.done {
-		emit(fn.Options.Table, d)
+		emit(ofVersion, d)
 	}
 	return nil
 }
@@ -489,10 +502,10 @@ func (fn *sealFn) Setup(ctx context.Context) (err error) {
 	return err
 }
 
-func (fn *sealFn) ProcessElement(ctx context.Context, table string, results func(*[]byte) bool, emit func([]byte)) error {
+func (fn *sealFn) ProcessElement(ctx context.Context, _ string, results func(*[]byte) bool, emit func([]byte)) error {
 	all, err := collect(results, fn.Options.Plan.Shards)
 	if err != nil {
-		return fmt.Errorf("table %q: %w", table, err)
+		return fmt.Errorf("table %q: %w", fn.Options.Table, err)
 	}
 	v, err := fn.Options.seal(ctx, fn.store, all)
 	if err != nil {
