@@ -23,8 +23,6 @@ type versionSpec struct {
 	table    string
 	history  string // the name of the table's history
 	id       string
-	required []string
-	stamp    []string // the columns that stand before the content, the id included
 }
 
 // versionSpecs are the tables of versions that this version knows.
@@ -43,11 +41,7 @@ var histories = func() map[string]string {
 }()
 
 func versionsOf[R any](t *schemas.Table[R]) versionSpec {
-	s := versionSpec{table: t.Name, history: schemas.HistoryOf(t.Name), id: t.Columns[0].Name, required: required(t)}
-	for _, c := range t.Columns[:t.KeyColumns] {
-		s.stamp = append(s.stamp, c.Name)
-	}
-	return s
+	return versionSpec{table: t.Name, history: schemas.HistoryOf(t.Name), id: t.Columns[0].Name}
 }
 
 const (
