@@ -144,7 +144,8 @@ const (
 	KindDuplicate  Kind = "duplicate_id"    // an id that is in the partition already
 	KindUnsorted   Kind = "unsorted"        // rows not by user and time, or in a table of versions not by id and valid_from
 
-	// Of tables of versions:
+	// In tables of versions there are also these.
+
 	KindLog      Kind = "version_log"   // the log of the versions contradicts itself
 	KindMissing  Kind = "missing"       // a file or folder that the log names
 	KindUnmarked Kind = "not_marked"    // no _SUCCESS in the folder of a version

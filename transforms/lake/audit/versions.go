@@ -20,9 +20,9 @@ import (
 
 // versionSpec says what the files of a table of versions look like.
 type versionSpec struct {
-	table    string
-	history  string // the name of the table's history
-	id       string
+	table   string
+	history string // the name of the table's history
+	id      string
 }
 
 // versionSpecs are the tables of versions that this version knows.

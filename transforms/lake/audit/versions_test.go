@@ -113,12 +113,6 @@ func goodVersions() *versionLake {
 	return l
 }
 
-// move moves a file, or a folder of others.
-func (l *versionLake) move(from, to string) {
-	l.files[to] = l.files[from]
-	delete(l.files, from)
-}
-
 // drop removes a folder.
 func (l *versionLake) drop(folder string) {
 	maps.DeleteFunc(l.files, func(key string, _ *itemFile) bool { return strings.HasPrefix(key, folder+"/") })
@@ -197,29 +191,23 @@ func (l *versionLake) audit(t *testing.T, spoil func(l *versionLake, objects map
 
 func TestGoodVersions(t *testing.T) {
 	for _, tc := range []struct {
-		name string
-		lake func(*versionLake)
-		want Versioned
+		name   string
+		change func(*versionLake, map[string]string)
+		want   Versioned
 	}{
-		{"all", func(*versionLake) {}, Versioned{Kept: 3, Files: 6}},
-		{"an old version was removed", func(l *versionLake) {
-			l.others[state1] = "" // it is dropped once the log has it
+		{"all", nil, Versioned{Kept: 3, Files: 6}},
+		{"an old version was removed", func(l *versionLake, objects map[string]string) {
+			delete(objects, state1)
+			l.drop("items/as_of=20261110T120000Z")
 		}, Versioned{Kept: 2, Files: 5}},
-		{"a run is at work", func(l *versionLake) {
+		{"a run is at work", func(l *versionLake, objects map[string]string) {
 			l.others["items/as_of=20261121T120000Z/_plan-000004.json"] = "{}"
-			l.others["items/as_of=20261121T120000Z/part-00000-of-00002.parquet"] = "not to be looked at"
-			l.others["items_history/as_of=20261121T120000Z/part-00000-of-00002.parquet"] = "not to be looked at"
+			objects["items/as_of=20261121T120000Z/part-00000-of-00002.parquet"] = "not to be looked at"
+			objects["items_history/as_of=20261121T120000Z/part-00000-of-00002.parquet"] = "not to be looked at"
 		}, Versioned{Kept: 3, Files: 6, Unfinished: []string{"items/as_of=20261121T120000Z"}}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			l := goodVersions()
-			tc.lake(l)
-			report := l.audit(t, func(l *versionLake, objects map[string]string) {
-				if _, remove := l.others[state1]; remove {
-					delete(objects, state1)
-					l.drop("items/as_of=20261110T120000Z")
-				}
-			})
+			report := goodVersions().audit(t, tc.change)
 			asOf := time.UnixMicro(day(20)).UTC()
 			want := tc.want
 			want.Name, want.Versions, want.AsOf, want.Shards = "items", 3, &asOf, 2
