@@ -36,19 +36,24 @@ func newVerifyCommand(env *environment) *cobra.Command {
 as they say and are numbered without a gap; each row has its required columns and is in the partition of its time and the
 shard of its id; no id is twice in a partition; rows are sorted; nothing was left behind by a writer that was killed.
 
+Of users and items it also looks at their versions: the log has no gap and each version builds on the one before; the files of
+the newest version, of those that were kept and of all history are those that the log says; what is deleted has no
+content; and the versions of each row follow each other without a hole and without one that is there twice.
+
 It prints what is in each table, dead letters by reason and field, and each thing that is wrong with its file. It exits with 1 if
 anything is wrong. Ids that are in more than one partition are counted, but are not wrong: their event came with
-different times.
+different times. A version that is not finished is named, but is not wrong: a run may be at work on it.
 
 It only reads, and may run while the lake is written to.`,
 		Example: `  backbone verify --lake /tmp/lake
-  backbone verify --lake gs://shop/lake --table interactions --summary verify.json`,
+  backbone verify --lake gs://shop/lake --table interactions --summary verify.json
+  backbone verify --lake /tmp/lake --table items`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runVerify(cmd.Context(), env, options) },
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&options.lake, "lake", "", "`URL` of the lake: a path, gs://... or s3://...")
-	flags.StringVar(&options.Table, "table", "", "the only table to look at (default all)")
+	flags.StringVar(&options.Table, "table", "", "the only table to look at; users and items with their history (default all)")
 	flags.StringVar(&options.summary, "summary", "", "`FILE` for the report as JSON, with up to 1,000 findings")
 	if err := cmd.MarkFlagRequired("lake"); err != nil {
 		panic(err) // there is such a flag
@@ -100,12 +105,18 @@ const maxShown = 50
 func printReport(out io.Writer, r audit.Report) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	p := printer{w: w}
-	p.printf("table\tpartitions\tcomplete\tfiles\tsize\trows\tfrom\tto\n")
+	if len(r.Tables) > 0 {
+		p.printf("table\tpartitions\tcomplete\tfiles\tsize\trows\tfrom\tto\n")
+	}
 	for _, t := range r.Tables {
 		p.printf("%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", t.Name, humanize.Comma(t.Partitions), humanize.Comma(t.Complete), humanize.Comma(t.Files),
 			humanize.Bytes(uint64(t.Bytes)), humanize.Comma(t.Rows), instant(t.First), instant(t.Last))
 	}
 	p.flush(w)
+	if len(r.Tables) > 0 && len(r.Versioned) > 0 {
+		p.printf("\n")
+	}
+	p.versions(w, r.Versioned)
 	for _, t := range r.Tables {
 		p.counts(w, t.Name+" by reason", t.Codes)
 		p.counts(w, t.Name+" by field", t.Fields)
@@ -149,6 +160,24 @@ func (p *printer) printf(format string, args ...any) {
 }
 
 func (p *printer) flush(w *tabwriter.Writer) { p.err = cmp.Or(p.err, w.Flush()) }
+
+// versions prints tables of versions, and what of them is not finished.
+func (p *printer) versions(w *tabwriter.Writer, tables []audit.Versioned) {
+	if len(tables) == 0 {
+		return
+	}
+	p.printf("table\tversions\tkept\tfiles\tsize\tlive\tdeleted\tclosed\tas of\n")
+	for _, t := range tables {
+		p.printf("%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", t.Name, humanize.Comma(t.Versions), humanize.Comma(t.Kept), humanize.Comma(t.Files),
+			humanize.Bytes(uint64(t.Bytes)), humanize.Comma(t.Live), humanize.Comma(t.Deleted), humanize.Comma(t.Closed), instant(t.AsOf))
+	}
+	p.flush(w)
+	for _, t := range tables {
+		for _, folder := range t.Unfinished {
+			p.printf("\n%s: not finished: a run is at work on this version, or was killed\n", folder)
+		}
+	}
+}
 
 // counts prints names with their counts, the most frequent first.
 func (p *printer) counts(w *tabwriter.Writer, title string, counts map[string]int64) {

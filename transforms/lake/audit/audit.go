@@ -13,12 +13,23 @@
 //   - No id is twice in a partition. (An id has one shard, so those of different shards cannot be the same.)
 //   - The rows of a file are sorted.
 //
-// A lake may be audited while it is written to: what is committed after the list of files was read is not looked at.
+// And of each table of versions (users and items, with their history):
+//
+//   - The log has the versions from 1 on without a gap, each later than the one before and with all history of it.
+//   - The files of the newest version, of all history, and of the older versions that were kept, are those that the log says: names, sizes
+//     and rows. Their folders are marked by _SUCCESS, and no other folder is there that a reader could take for a version.
+//   - Every row has its required columns and is in the shard of its id. Rows are sorted by id, in the history then by valid_from, and an id
+//     is once in a version. Times agree with each other; what is deleted has no content.
+//   - The versions of an id follow each other without a hole: at any time one of them holds, from the first on.
+//
+// A lake may be audited while it is written to: what is committed after the list of files was read is not looked at. A table of
+// versions in which something seems to be wrong is looked at again if it has changed in the meantime, up to three times.
 //
 // # Limits
 //
 //   - Ids are compared by a hash of 128 bits. In memory are 24 bytes for each row of the partitions and shards that are read at a time,
 //     and the files themselves, up to 32 MiB each; larger ones are read in pieces.
+//   - Of a table of versions, 72 bytes are in memory for each version of a row in the shards that are compared at a time.
 //   - Ids that are in several partitions are counted exactly up to some millions of rows a table, and beyond that by a sample.
 package audit
 
@@ -46,7 +57,7 @@ import (
 
 // Options says what to look at.
 type Options struct {
-	// Table is the only table to look at. Default: all.
+	// Table is the only table to look at; one of versions is looked at with its history. Default: all.
 	Table string
 	// MaxFindings is how many findings the report lists; further ones are only counted. Default: 1,000.
 	MaxFindings int
@@ -58,11 +69,12 @@ type Options struct {
 
 // Report says what is in a lake, and what is wrong with it.
 type Report struct {
-	Lake     string    `json:"lake"`
-	Tables   []Table   `json:"tables"`
-	Skipped  []string  `json:"skipped,omitempty"` // folders of tables that this version does not know
-	Wrong    int64     `json:"wrong"`             // findings, also those that are not listed
-	Findings []Finding `json:"findings,omitempty"`
+	Lake      string      `json:"lake"`
+	Tables    []Table     `json:"tables"`
+	Versioned []Versioned `json:"versioned_tables,omitempty"`
+	Skipped   []string    `json:"skipped,omitempty"` // folders of tables that this version does not know
+	Wrong     int64       `json:"wrong"`             // findings, also those that are not listed
+	Findings  []Finding   `json:"findings,omitempty"`
 }
 
 // Table says what is in a table.
@@ -84,6 +96,22 @@ type Table struct {
 	Repeated int64 `json:"repeated_ids"`
 	// Estimated says that Repeated comes from a sample.
 	Estimated bool `json:"repeated_ids_estimated,omitempty"`
+}
+
+// Versioned says what is in a table of versions and its history.
+type Versioned struct {
+	Name     string     `json:"name"`
+	Versions int64      `json:"versions"`        // in the log
+	Kept     int64      `json:"kept"`            // of Versions: their files are still there
+	AsOf     *time.Time `json:"as_of,omitempty"` // of the newest version
+	Shards   int        `json:"shards"`          // of the newest version
+	Live     int64      `json:"live"`            // rows of the newest version that are not deleted
+	Deleted  int64      `json:"deleted"`         // and those that are
+	Closed   int64      `json:"closed"`          // rows of the history
+	Files    int64      `json:"files"`           // of all versions that are kept, and of the history
+	Bytes    int64      `json:"bytes"`
+	// Unfinished are folders newer than the newest version: a run is at work there, or was killed. That is not wrong.
+	Unfinished []string `json:"unfinished,omitempty"`
 }
 
 // Finding is one thing that is wrong, once for a file however many rows it concerns.
@@ -114,7 +142,20 @@ const (
 	KindPartition  Kind = "wrong_partition" // rows whose time is outside of the partition
 	KindShard      Kind = "wrong_shard"     // rows whose id belongs to another shard
 	KindDuplicate  Kind = "duplicate_id"    // an id that is in the partition already
-	KindUnsorted   Kind = "unsorted"        // rows not by user and time
+	KindUnsorted   Kind = "unsorted"        // rows not by user and time, or in a table of versions not by id and valid_from
+
+	// In tables of versions there are also these.
+
+	KindLog      Kind = "version_log"   // the log of the versions contradicts itself
+	KindMissing  Kind = "missing"       // a file or folder that the log names
+	KindUnmarked Kind = "not_marked"    // no _SUCCESS in the folder of a version
+	KindLeftover Kind = "left_behind"   // a folder that a run has not finished, or not removed in full
+	KindSize     Kind = "size"          // not as many bytes as the log says
+	KindTimes    Kind = "times"         // updated_time, valid_from and valid_to that cannot be true together
+	KindContent  Kind = "content"       // of a deleted row, or none of a live one
+	KindHole     Kind = "history_hole"  // no version of the id begins where this one ends
+	KindOrder    Kind = "history_order" // a closed version that does not begin before the current one
+	KindOrphan   Kind = "history_only"  // closed versions of an id that the newest version does not have
 )
 
 // Audit reads a whole lake. What is wrong with the lake is in the report; an error says that it could not be looked at.
@@ -131,6 +172,14 @@ func Audit(ctx context.Context, st *store.Store, o Options) (Report, error) {
 		return a.report, err
 	}
 	for _, name := range names {
+		if spec, known := versionSpecs[name]; known {
+			t, err := a.versionedTable(ctx, spec)
+			if err != nil {
+				return a.report, fmt.Errorf("table %q: %w", name, err)
+			}
+			a.report.Versioned = append(a.report.Versioned, t)
+			continue
+		}
 		spec, known := specs[name]
 		if !known {
 			a.report.Skipped = append(a.report.Skipped, name)
@@ -142,7 +191,7 @@ func Audit(ctx context.Context, st *store.Store, o Options) (Report, error) {
 		}
 		a.report.Tables = append(a.report.Tables, t)
 	}
-	if len(a.report.Tables) == 0 {
+	if len(a.report.Tables)+len(a.report.Versioned) == 0 {
 		return a.report, fmt.Errorf("there is no table to look at in %q", st.URL())
 	}
 	slices.SortFunc(a.report.Findings, func(x, y Finding) int {
@@ -176,17 +225,29 @@ func (a *auditor) tables(ctx context.Context) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		if name, isFolder := strings.CutSuffix(e.Key, "/"); isFolder && !hidden(name) {
+		name, isFolder := strings.CutSuffix(e.Key, "/")
+		if !isFolder || hidden(name) {
+			continue
+		}
+		if table, isHistory := histories[name]; isHistory { // it is looked at with its table, which comes before it if it is there
+			name = table
+		}
+		if !slices.Contains(names, name) {
 			names = append(names, name)
 		}
 	}
+	if table, isHistory := histories[a.options.Table]; isHistory {
+		a.options.Table = table
+	}
+	_, isVersioned := versionSpecs[a.options.Table]
 	switch {
 	case a.options.Table == "":
 		return names, nil
 	case !slices.Contains(names, a.options.Table):
 		return nil, fmt.Errorf("there is no table %q in %q, which has %q", a.options.Table, a.store.URL(), names)
-	case specs[a.options.Table].id == "":
-		return nil, fmt.Errorf("table %q is not one that can be looked at: these are %q", a.options.Table, slices.Sorted(maps.Keys(specs)))
+	case specs[a.options.Table].id == "" && !isVersioned:
+		known := slices.Concat(slices.Collect(maps.Keys(specs)), slices.Collect(maps.Keys(versionSpecs)))
+		return nil, fmt.Errorf("table %q is not one that can be looked at: these are %q", a.options.Table, slices.Sorted(slices.Values(known)))
 	}
 	return []string{a.options.Table}, nil
 }
@@ -370,6 +431,9 @@ func (a *auditor) temporary(table string) error {
 		return nil // object stores have none
 	}
 	return filepath.WalkDir(filepath.Join(root, table), func(file string, e fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // the table has no history, or it went away in the meantime
+		}
 		if err != nil || e.IsDir() || !strings.HasPrefix(e.Name(), driver.TempPrefix) {
 			return err
 		}

@@ -82,34 +82,42 @@ func (a *auditor) read(ctx context.Context, files []*file, l layout, spec spec, 
 	slices.SortStableFunc(files, func(x, y *file) int {
 		return cmp.Or(cmp.Compare(x.folder, y.folder), cmp.Compare(x.shard, y.shard), cmp.Compare(x.seq, y.seq))
 	})
+	total := totals{table: t, repeated: newRepeats(maxRepeats)}
+	if err := each(ctx, a.options.Parallel, files, func(ctx context.Context, f *file) error { return a.one(ctx, f, l, spec, &total) }); err != nil {
+		return err
+	}
+	t.Repeated, t.Estimated = total.repeated.count()
+	return nil
+}
+
+// each calls fn with all of work, some at a time, and ends with the first error.
+func each[T any](ctx context.Context, parallel int, work []T, fn func(ctx context.Context, w T) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	total := totals{table: t, repeated: newRepeats(maxRepeats)}
-	work := make(chan *file)
+	queue := make(chan T)
 	var workers sync.WaitGroup
-	for range min(a.options.Parallel, max(1, len(files))) {
+	for range min(parallel, max(1, len(work))) {
 		workers.Go(func() {
-			for f := range work {
-				if err := a.one(ctx, f, l, spec, &total); err != nil {
+			for w := range queue {
+				if err := fn(ctx, w); err != nil {
 					cancel(err)
 				}
 			}
 		})
 	}
 feed:
-	for _, f := range files {
+	for _, w := range work {
 		select {
-		case work <- f:
+		case queue <- w:
 		case <-ctx.Done():
 			break feed
 		}
 	}
-	close(work)
+	close(queue)
 	workers.Wait()
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	t.Repeated, t.Estimated = total.repeated.count()
 	return nil
 }
 
@@ -246,26 +254,12 @@ func (a *auditor) contentOf(ctx context.Context, f *file, l layout, spec spec) (
 		}
 	}()
 	c = content{first: 1, last: 0}
-	var r io.ReaderAt
-	if f.size <= inMemory {
-		body, err := a.store.ReadAll(ctx, f.key, inMemory)
-		if err != nil {
-			return c, err
-		}
-		r, f.size = bytes.NewReader(body), int64(len(body))
-	} else {
-		o, err := a.store.Open(ctx, f.key)
-		if err != nil {
-			return c, err
-		}
-		defer closeObject(o)
-		r, f.size = o, o.Size()
-	}
-	pf, err := parquet.OpenFile(r, f.size, parquet.ReadBufferSize(1<<20), parquet.SkipPageIndex(true), parquet.SkipBloomFilters(true))
+	pf, done, err := a.open(ctx, f.key, f.size)
 	if err != nil {
 		return c, err
 	}
-	a.metadata(f, pf)
+	defer done()
+	a.metadata(f.key, pf, metaRun, metaWriter)
 	check := checker{auditor: a, file: f, layout: l, columns: a.columns(f, pf.Schema(), spec), content: &c}
 	for _, group := range pf.RowGroups() {
 		if err := check.group(group); err != nil {
@@ -279,28 +273,53 @@ func (a *auditor) contentOf(ctx context.Context, f *file, l layout, spec spec) (
 	return c, nil
 }
 
+// open opens a Parquet file; done is to be called when it was read.
+func (a *auditor) open(ctx context.Context, key string, size int64) (pf *parquet.File, done func(), err error) {
+	var r io.ReaderAt
+	done = func() {}
+	if size <= inMemory {
+		body, err := a.store.ReadAll(ctx, key, inMemory)
+		if err != nil {
+			return nil, nil, err
+		}
+		r, size = bytes.NewReader(body), int64(len(body))
+	} else {
+		o, err := a.store.Open(ctx, key)
+		if err != nil {
+			return nil, nil, err
+		}
+		done = func() { closeObject(o) }
+		r, size = o, o.Size()
+	}
+	pf, err = parquet.OpenFile(r, size, parquet.ReadBufferSize(1<<20), parquet.SkipPageIndex(true), parquet.SkipBloomFilters(true))
+	if err != nil {
+		done()
+	}
+	return pf, done, err
+}
+
 // closeObject closes what was only read from.
 func closeObject(o store.Object) { _ = o.Close() }
 
-// metadata looks at what the footer says of the file.
-func (a *auditor) metadata(f *file, pf *parquet.File) {
-	for _, key := range []string{metaRun, metaWriter} {
-		if v, _ := pf.Lookup(key); v == "" {
-			a.find(KindMetadata, f.key, "the footer has no %s", key)
+// metadata looks at what the footer says of the file, in which needed have to be.
+func (a *auditor) metadata(key string, pf *parquet.File, needed ...string) {
+	for _, name := range needed {
+		if v, _ := pf.Lookup(name); v == "" {
+			a.find(KindMetadata, key, "the footer has no %s", name)
 		}
 	}
-	table, _, _ := strings.Cut(f.key, "/")
+	table, _, _ := strings.Cut(key, "/")
 	if v, _ := pf.Lookup(metaTable); v != table {
-		a.find(KindMetadata, f.key, "%s is %q in the footer, want %q", metaTable, v, table)
+		a.find(KindMetadata, key, "%s is %q in the footer, want %q", metaTable, v, table)
 	}
 	v, _ := pf.Lookup(metaVersion)
 	if n, err := strconv.Atoi(v); err != nil || n < 1 {
-		a.find(KindMetadata, f.key, "%s is %q in the footer, want a number from 1", metaVersion, v)
+		a.find(KindMetadata, key, "%s is %q in the footer, want a number from 1", metaVersion, v)
 	}
 	v, _ = pf.Lookup(metaRows)
 	if n, err := strconv.ParseInt(v, 10, 64); err != nil {
-		a.find(KindMetadata, f.key, "%s is %q in the footer, want a number", metaRows, v)
+		a.find(KindMetadata, key, "%s is %q in the footer, want a number", metaRows, v)
 	} else if n != pf.NumRows() {
-		a.find(KindRows, f.key, "%s is %d in the footer, but the file has %d rows", metaRows, n, pf.NumRows())
+		a.find(KindRows, key, "%s is %d in the footer, but the file has %d rows", metaRows, n, pf.NumRows())
 	}
 }
