@@ -34,7 +34,10 @@ type world struct {
 	lake string
 }
 
-func newWorld(t *testing.T) *world { return &world{T: t, lake: t.TempDir()} }
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	return &world{T: t, lake: t.TempDir()}
+}
 
 // day returns the nth day of March 2026.
 func day(n int) time.Time { return time.Date(2026, 3, n, 0, 0, 0, 0, time.UTC) }
@@ -221,8 +224,10 @@ func TestDeltasInAnyOrder(t *testing.T) {
 		{item("mug", 10, "Big mug"), item("pot", 11, "Pot")},
 		{item("mug", 20, ""), item("cup", 21, "Blue cup")},
 		{item("mug", 40, "New mug")},
+		{item("pot", 50, "Old pot"), item("pot", 60, "New pot")},
+		{item("pot", 50, "")}, // deleted at the time of an update: the deletion counts
 	}
-	for _, order := range [][]int{{0, 1, 2, 3}, {3, 2, 1, 0}, {2, 0, 2, 3, 1, 0}} {
+	for _, order := range [][]int{{0, 1, 2, 3, 4, 5}, {5, 4, 3, 2, 1, 0}, {2, 0, 5, 2, 3, 1, 0, 4}} {
 		t.Run(fmt.Sprint(order), func(t *testing.T) {
 			w := newWorld(t)
 			for i, n := range order {
@@ -235,7 +240,9 @@ func TestDeltasInAnyOrder(t *testing.T) {
 			w.wantAt(11, "cup Cup", "mug Big mug", "pot Pot")
 			w.wantAt(20, "cup Cup", "pot Pot")
 			w.wantAt(30, "cup Blue cup", "pot Pot")
-			w.wantAt(100, "cup Blue cup", "mug New mug", "pot Pot")
+			w.wantAt(49, "cup Blue cup", "mug New mug", "pot Pot")
+			w.wantAt(50, "cup Blue cup", "mug New mug")
+			w.wantAt(100, "cup Blue cup", "mug New mug", "pot New pot")
 		})
 	}
 }
@@ -244,7 +251,8 @@ func TestDeltasInAnyOrder(t *testing.T) {
 func TestSameBytes(t *testing.T) {
 	first := export(t, "items.jsonl", item("cup", 1, "Cup"), item("mug", 2, "Mug"), `{"item_id":"x/y"}`)
 	second := export(t, "items.jsonl", item("cup", 30, "Blue cup"), item("jar", 31, "Jar"), item("mug", 2, "Mug"))
-	make := func(t *testing.T) *world {
+	twoVersions := func(t *testing.T) *world {
+		t.Helper()
 		w := newWorld(t)
 		for i, path := range []string{first, second} {
 			o := w.options(day(2+i), path)
@@ -253,7 +261,7 @@ func TestSameBytes(t *testing.T) {
 		}
 		return w
 	}
-	w, other := make(t), make(t)
+	w, other := twoVersions(t), twoVersions(t)
 	before := filesOf(t, w.lake)
 	for name := range before {
 		if strings.HasPrefix(name, "dead_letters/dt=") {

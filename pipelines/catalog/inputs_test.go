@@ -178,6 +178,7 @@ func TestNoFiles(t *testing.T) {
 // Real exports, with their presets.
 func TestPresets(t *testing.T) {
 	load := func(t *testing.T, name string) *mappings.Mapping {
+		t.Helper()
 		m, err := mappings.Load(name)
 		if err != nil {
 			t.Fatal(err)

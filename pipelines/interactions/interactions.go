@@ -152,6 +152,7 @@ const maxPackets = 64
 func (p *Plan) lake() lake.Options {
 	return lake.Options{
 		URL: p.Lake, Layouts: p.Layouts, RunID: p.RunID, SpillDir: p.SpillDir, Bounded: !p.Streaming(), Limits: p.Limits, Grace: p.Grace,
+		Memory: p.IDMemory,
 	}
 }
 

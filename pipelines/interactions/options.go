@@ -37,6 +37,9 @@ type Options struct {
 	MaxRecordBytes int
 	// Limits of a file in the lake. Default: those of package lake.
 	Limits lake.Limits
+	// IDMemory is what remembered event ids may take, in bytes: 16 for each. Those of a partition that is written to again are
+	// read from the lake where they were forgotten, so it should hold the open partitions. Default: that of package lake.
+	IDMemory int64
 	// TimestampAttribute is the message attribute that holds the event time where the event does not: RFC 3339, or
 	// milliseconds since 1970.
 	TimestampAttribute string
@@ -100,6 +103,9 @@ func (o Options) Validate() error {
 	}
 	if o.RangeBytes < 1 || o.MaxRecordBytes < 1 {
 		fail("range_bytes is %d and max_record_bytes is %d; both must be at least 1", o.RangeBytes, o.MaxRecordBytes)
+	}
+	if o.IDMemory < 0 {
+		fail("id_memory is %d; it must be 1 or more, or 0 for the default", o.IDMemory)
 	}
 	if o.RunID == "" {
 		fail("run_id is required")

@@ -76,6 +76,7 @@ history. A partition gets a file _SUCCESS once the watermark is --grace past its
 	f.StringVar(&options.IDAttribute, "id_attribute", "", "message attribute with the event id, where the event has none")
 	f.DurationVar(&options.Disorder, "disorder", options.Disorder, "how much earlier than the latest event another of a stream may be without being late")
 	f.DurationVar(&options.Idle, "idle", options.Idle, "how long a stream has to be silent until its watermark follows the clock")
+	f.Int64Var(&options.IDMemory, "id_memory", 0, "`BYTES` that remembered event ids may take, 16 for each: enough for the partitions that are written to at a time (default 134217728)")
 	f.Int64Var(&options.MaxOutstanding, "max_outstanding", 0, "messages that may be received and not yet acknowledged (default 2000000)")
 	f.StringVar(&options.summary, "summary", "", "`FILE` for a summary in JSON")
 	f.StringVar(&options.profile, "cpu_profile", "", "`FILE` for a CPU profile of the run, to be read with go tool pprof")

@@ -37,7 +37,7 @@ func TestFinish(t *testing.T) {
 		{
 			name:    "RowLost",
 			summary: summary{Read: 10, Committed: 9},
-			want:    summary{Outcome: outcomeFailed, Error: "the counts do not balance: 10 rows read, but 9 committed + 0 duplicate + 0 dead-lettered = 9", Read: 10, Committed: 9},
+			want:    summary{Outcome: outcomeFailed, Error: "the counts do not balance: 10 rows read, but 9 committed + 0 duplicate + 0 dead-lettered + 0 without a row = 9", Read: 10, Committed: 9},
 			wantErr: "do not balance",
 		},
 		{

@@ -64,7 +64,7 @@ func (r *CatalogReport) String() string {
 }
 
 // version is one version of a row, in the lake or in the truth. Versions of a table are sorted by id and the time from which
-// they hold; those of the same id and time by the hash of their content.
+// they hold; those of the same id and time by whether they are deletions, and by the hash of their content.
 type version struct {
 	id       string
 	from, to int64 // microseconds; math.MaxInt64: for ever
@@ -77,7 +77,19 @@ type version struct {
 const forever = math.MaxInt64
 
 func compareVersions(a, b version) int {
-	return cmp.Or(strings.Compare(a.id, b.id), cmp.Compare(a.from, b.from), strings.Compare(a.order, b.order))
+	return cmp.Or(strings.Compare(a.id, b.id), cmp.Compare(a.from, b.from), compareBool(a.deleted, b.deleted), strings.Compare(a.order, b.order))
+}
+
+// compareBool says that what is not comes before what is.
+func compareBool(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case b:
+		return -1
+	default:
+		return 1
+	}
 }
 
 func (v *version) String() string {

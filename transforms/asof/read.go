@@ -1,6 +1,7 @@
 package asof
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -54,8 +55,7 @@ func Find[R any](ctx context.Context, st *store.Store, table *schemas.Table[R], 
 
 // candidate is a closed version of a row that may be the one of the time.
 type candidate struct {
-	from int64
-	hash string
+	version
 	body []byte // encoded
 }
 
@@ -78,10 +78,11 @@ func shardAt[R any](ctx context.Context, st *store.Store, table *schemas.Table[R
 			if s.ValidFrom.V > at || s.ValidTo.V <= at || only != "" && id != only {
 				continue
 			}
-			if c, ok := past[id]; ok && (c.from > s.ValidFrom.V || c.from == s.ValidFrom.V && c.hash >= s.ContentHash) {
+			v := version{updated: s.UpdatedTime.V, deleted: s.IsDeleted.V, hash: strings.Clone(s.ContentHash), from: s.ValidFrom.V}
+			if c, ok := past[id]; ok && cmp.Or(cmp.Compare(c.from, v.from), order(c.version, v)) >= 0 {
 				continue
 			}
-			past[strings.Clone(id)] = candidate{from: s.ValidFrom.V, hash: strings.Clone(s.ContentHash), body: codec.Append(nil, &part[i])[4:]}
+			past[strings.Clone(id)] = candidate{version: v, body: codec.Append(nil, &part[i])[4:]}
 		}
 		return nil
 	})

@@ -370,7 +370,7 @@ func (s *shard[R]) join(arrived []arrival) (own []rowfile.Encoded, keep bool, er
 			fillIn(s.table.Columns[s.table.KeyColumns:], &row, &part)
 		}
 		s.table.Arrange(&row)
-		if fault := s.table.Check(&row, s.rules); fault != nil { // together they are too many: the row stays as it came
+		if s.table.Check(&row, s.rules) != nil { // together they are too many: the row stays as it came
 			s.counts.Unjoined += int64(len(more))
 			return own, keep, nil
 		}

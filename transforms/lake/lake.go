@@ -70,7 +70,7 @@ type Options struct {
 	Limits Limits
 	// Grace is how long after its end a partition awaits rows until MarkComplete marks it.
 	Grace time.Duration
-	// Memory that remembered event ids may take, in bytes. Default: 64 MiB.
+	// Memory that remembered event ids may take, in bytes: 16 for each. Default: 128 MiB.
 	Memory int64
 }
 
@@ -82,7 +82,7 @@ func (o Options) withDefaults() Options {
 		o.Limits.Rows = 1_000_000
 	}
 	if o.Memory == 0 {
-		o.Memory = 64 << 20
+		o.Memory = 128 << 20
 	}
 	return o
 }
