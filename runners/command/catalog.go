@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
@@ -126,7 +127,7 @@ func runCatalog(ctx context.Context, env *environment, o catalogOptions, beamFla
 		}
 	}()
 	tuneMemory(false)
-	s, err := makeVersions(hard, env, o)
+	s, err := makeVersions(hard, env.log, o, func(state func() progress) (stop func()) { return env.startProgress(hard, "catalog", state) })
 	if err != nil && hard.Err() != nil {
 		err = errors.New("stopped before the end: there is no new version; the same command begins again")
 	}
@@ -136,8 +137,9 @@ func runCatalog(ctx context.Context, env *environment, o catalogOptions, beamFla
 	return env.finish(o.summary, s, err)
 }
 
-// makeVersions runs the pipeline on the direct runner.
-func makeVersions(ctx context.Context, env *environment, o catalogOptions) (s summary, err error) {
+// makeVersions runs the pipeline on the direct runner. watch shows how far it is; nil: nobody looks. The summary is true also
+// where there is an error.
+func makeVersions(ctx context.Context, log *slog.Logger, o catalogOptions, watch func(state func() progress) (stop func())) (s summary, err error) {
 	s = summary{Command: "catalog", Started: time.Now()}
 	r := run.Of(o.RunID)
 	defer func() { err = errors.Join(err, r.Close()) }()
@@ -146,20 +148,21 @@ func makeVersions(ctx context.Context, env *environment, o catalogOptions) (s su
 		return s, err
 	}
 	for _, table := range plan.Done {
-		env.log.Info("there is nothing to do: the version is there, made of the same exports", "table", table, "as_of", o.AsOf.Format(time.RFC3339))
+		log.Info("there is nothing to do: the version is there, made of the same exports", "table", table, "as_of", o.AsOf.Format(time.RFC3339))
 	}
 	if len(plan.Tables) == 0 {
 		return s, nil
 	}
 	for _, t := range plan.Tables {
-		env.log.Info("making a version", "table", t.Table, "number", t.Version.Number, "as_of", o.AsOf.Format(time.RFC3339), "mode", o.Mode,
+		log.Info("making a version", "table", t.Table, "number", t.Version.Number, "as_of", o.AsOf.Format(time.RFC3339), "mode", o.Mode,
 			"shards", t.Version.Shards, "lake", o.Lake)
 	}
 	p, root := beam.NewPipelineWithRoot()
 	catalog.Build(root, plan)
-	stopProgress := env.startProgress(ctx, "catalog", func() progress { return catalogProgress(r, plan) })
+	if watch != nil {
+		defer watch(func() progress { return catalogProgress(r, plan) })()
+	}
 	err = direct.Submit(ctx, p)
-	stopProgress()
 	counts := r.Counts()
 	s.Read, s.DeadLettered, s.Duplicate = counts["catalog/read"], counts["lake/dead_lettered"], counts["lake/duplicate"]
 	s.Files, s.Bytes = counts["lake/files"], counts["lake/bytes"]
@@ -172,7 +175,7 @@ func makeVersions(ctx context.Context, env *environment, o catalogOptions) (s su
 		s.Files += n("files")
 		s.Bytes += n("bytes")
 		if err == nil {
-			env.log.Info("version is committed", "table", t.Table, "number", t.Version.Number, "inserted", n("inserted"), "updated", n("updated"),
+			log.Info("version is committed", "table", t.Table, "number", t.Version.Number, "inserted", n("inserted"), "updated", n("updated"),
 				"removed", n("removed"), "absent", n("absent"), "late", n("late"), "unchanged", n("unchanged"), "joined", n("joined"),
 				"unjoined", n("unjoined"), "closed", n("closed"))
 		}

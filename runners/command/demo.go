@@ -19,10 +19,14 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
+	"backbone/pipelines/catalog"
 	"backbone/pipelines/interactions"
+	"backbone/schemas"
+	"backbone/schemas/mappings"
 	"backbone/testing/generator"
 	"backbone/testing/ledger"
 	"backbone/testing/pubsubserver"
+	"backbone/transforms/asof"
 	"backbone/transforms/lake/audit"
 	"backbone/transforms/lake/store"
 )
@@ -42,8 +46,10 @@ func newDemoCommand(env *environment) *cobra.Command {
 		Short:   "See everything at work on this machine, in about a minute",
 		Long: `Demo makes a day of events in a shop that does not exist, some of them repeated, broken or hours late, and carries them
 into a lake on this machine: the first half from a file, and the second half, with some of the first, from a Pub/Sub
-server of its own, both at the same time. Then it reads the first half once more, drains, opens every file of the
-lake, and compares each event with what had to become of it. Each step says what it does and what came out.
+server of its own, both at the same time. Then it reads the first half once more, drains, and compares each event with what
+had to become of it. Of three days of exports it makes versions of users and items, one day as a delta, and compares them with
+what each user and item was at any time. In the end it opens every file of the lake. Each step says what it does and what
+came out.
 
 It needs no account and no network, and ends with the place of the lake and a query to try. Its exit code is 0 if all was
 as it must be. The events and the lake are in a new folder among the temporary files, or in --dir; a lake that an
@@ -73,6 +79,7 @@ const (
 	demoTopic        = "projects/demo/topics/events"
 	demoSubscription = "projects/demo/subscriptions/lake"
 	demoFlush        = 2 * time.Second
+	demoDays         = 3 // of exports of users and items
 	minDemoEvents    = 100
 	maxDemoEvents    = 5_000_000
 )
@@ -198,7 +205,7 @@ func (d *demo) remove(folderToo bool) error {
 // run takes all steps.
 func (d *demo) run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, os.RemoveAll(d.path(demoSpill))) }()
-	for _, step := range []func(context.Context) error{d.makeShop, d.load, d.loadAgain, d.verify, d.compare} {
+	for _, step := range []func(context.Context) error{d.makeShop, d.load, d.loadAgain, d.compare, d.catalog, d.verify} {
 		if err := step(ctx); err != nil {
 			return err
 		}
@@ -237,6 +244,10 @@ func (d *demo) generate(ctx context.Context) (generator.Summary, error) {
 		return generator.Summary{}, err
 	}
 	total, err := g.WriteFiles(ctx, d.path(demoHalfShop))
+	if err != nil {
+		return total, err
+	}
+	_, err = generator.WriteCatalog(ctx, d.path(demoHalfShop), generator.CatalogOptions{Days: demoDays, Users: max(100, d.events/10), Items: max(100, d.events/100)})
 	if err != nil {
 		return total, err
 	}
@@ -396,6 +407,9 @@ func (d *demo) verify(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	for _, t := range report.Versioned {
+		d.say("   %-13s %s rows, %s deleted, %s closed versions in %s files, %s", t.Name+":", humanize.Comma(t.Live), humanize.Comma(t.Deleted), humanize.Comma(t.Closed), humanize.Comma(t.Files), humanize.Bytes(uint64(t.Bytes)))
+	}
 	for _, t := range report.Tables {
 		d.say("   %-13s %s rows in %s files, %s partitions, %s", t.Name+":", humanize.Comma(t.Rows), humanize.Comma(t.Files), humanize.Comma(t.Partitions), humanize.Bytes(uint64(t.Bytes)))
 	}
@@ -422,6 +436,63 @@ func (d *demo) compare(ctx context.Context) error {
 	return nil
 }
 
+// catalog makes versions of users and items: of two full exports, and of a delta.
+func (d *demo) catalog(ctx context.Context) error {
+	d.begin("Users and items, from the exports of %d days: a version of each table a day", demoDays)
+	total, err := generator.ReadCatalogSummary(d.path(demoShop))
+	if err != nil {
+		return err
+	}
+	modes := map[time.Time]asof.Mode{}
+	for day := range demoDays {
+		at := total.Start.AddDate(0, 0, day+1)
+		modes[at] = asof.Full
+		if day == 1 {
+			modes[at] = asof.Delta
+		}
+		s, err := d.version(ctx, modes[at], at)
+		if err != nil {
+			return err
+		}
+		d.say("   as of %s, %-5s export:      %s", at.Format(time.DateOnly), modes[at], counts(s))
+	}
+	report, err := ledger.CheckCatalog(ctx, ledger.CatalogOptions{
+		Truth: d.path(demoShop), Lake: d.path(demoLake),
+		Loaded: func(_, mode string, at time.Time) bool { return string(modes[at]) == mode },
+	})
+	if err != nil {
+		return err
+	}
+	if !report.OK() {
+		return fmt.Errorf("users and items are not as they must be: %v", report)
+	}
+	d.say("   %s versions of users and items: each is there once, and at %d random times each of them is what it was",
+		comma(report.Versions), len(report.Times))
+	return nil
+}
+
+// version makes a version of both tables of the exports of a day.
+func (d *demo) version(ctx context.Context, mode asof.Mode, at time.Time) (summary, error) {
+	o := catalogOptions{Options: catalog.Defaults()}
+	glob := func(table string) []string {
+		return []string{filepath.Join(d.path(demoShop), generator.CatalogDir, table, string(mode), asof.FolderOf(at), "*.jsonl")}
+	}
+	o.Users, o.Items, o.Mode, o.AsOf, o.Lake = glob(schemas.Users.Name), glob(schemas.Items.Name), mode, at, d.path(demoLake)
+	o.SpillDir, o.RunID = d.path(demoSpill), newRunID()
+	var err error
+	if o.UsersMapping, err = mappings.NativeFor(schemas.Users.Name); err != nil {
+		return summary{}, err
+	}
+	if o.ItemsMapping, err = mappings.NativeFor(schemas.Items.Name); err != nil {
+		return summary{}, err
+	}
+	s, err := makeVersions(ctx, d.log, o, nil)
+	if err == nil {
+		err = s.balance()
+	}
+	return s, err
+}
+
 // showResult says where everything is, and what can be done with it.
 func (d *demo) showResult() {
 	d.say("\nThe lake is only files, for any program that reads Parquet:")
@@ -429,6 +500,7 @@ func (d *demo) showResult() {
 	d.say("Try:")
 	d.say("   %s", demoQuery(d.path(demoLake)))
 	d.say("   backbone verify --lake %q", d.path(demoLake))
+	d.say("   backbone show items --id p000000 --lake %q", d.path(demoLake))
 }
 
 // demoQuery is a command line that looks into a lake.

@@ -14,6 +14,8 @@ import (
 	"backbone/schemas"
 	"backbone/testing/generator"
 	"backbone/testing/ledger"
+	"backbone/transforms/asof"
+	"backbone/transforms/lake/store"
 )
 
 // market is ten days of exports of users and items, and where they go.
@@ -169,6 +171,10 @@ func (m *market) isTheTruth(mode string) {
 	if !report.OK() {
 		m.Errorf("the lake is not the truth: %v", report)
 	}
+	if story := filepath.Base(m.Name()); story == "FullExports" || story == "ShuffledDeltas" {
+		readerAgrees(m, schemas.Users)
+		readerAgrees(m, schemas.Items)
+	}
 	for _, table := range []string{schemas.Users.Name, schemas.Items.Name} {
 		got, err := ledger.CatalogHash(m.Context(), m.lake, table)
 		if err != nil {
@@ -181,6 +187,58 @@ func (m *market) isTheTruth(mode string) {
 	}
 	runCommand(m.T, "verify", "verify", "--lake", m.lake)
 	m.Logf("%v", report)
+}
+
+// readerAgrees compares what the Go reader gives with the truth, at random times: all rows of a table as they were then.
+func readerAgrees[R any](m *market, table *schemas.Table[R]) {
+	m.Helper()
+	times := 100
+	if !full {
+		times = 5
+	}
+	var truth []generator.Version
+	err := generator.ReadVersions(m.dir, func(v *generator.Version) error {
+		if v.Table == table.Name {
+			truth = append(truth, *v)
+		}
+		return nil
+	})
+	if err != nil {
+		m.Fatal(err)
+	}
+	st, err := store.Open(m.Context(), m.lake)
+	if err != nil {
+		m.Fatal(err)
+	}
+	defer func() { _ = st.Close() }() // only read
+	begin, end := asOfDay(-1), asOfDay(m.days-1)
+	for range times {
+		at := begin.Add(time.Duration(m.rand.Int64N(int64(end.Sub(begin)))))
+		want := map[string]string{}
+		for _, v := range truth {
+			if v.ValidFrom <= at.UnixMicro() && (v.ValidTo == 0 || v.ValidTo > at.UnixMicro()) && !v.IsDeleted {
+				want[v.ID] = v.Content
+			}
+		}
+		rows := 0
+		err := asof.At(m.Context(), st, table, at, func(row *R) error {
+			id, _ := table.Slot(row)
+			if content := string(generator.Content(nil, table, row)); content != want[id] {
+				m.Errorf("%s of %s as of %v is\n%s\nwant\n%s", id, table.Name, at, content, want[id])
+			}
+			rows++
+			return nil
+		})
+		if err != nil {
+			m.Fatal(err)
+		}
+		if rows != len(want) {
+			m.Errorf("there are %d %s as of %v, want %d", rows, table.Name, at, len(want))
+		}
+		if m.Failed() {
+			return
+		}
+	}
 }
 
 var wantedCatalogs sync.Map // folder, days and table -> ledger.Hash

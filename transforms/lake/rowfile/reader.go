@@ -24,7 +24,9 @@ func Each[R any](r io.ReaderAt, size int64, table *schemas.Table[R], reset func(
 			err = fmt.Errorf("%w: reading it panics: %v", ErrDamaged, p)
 		}
 	}()
-	f, err := parquet.OpenFile(r, size, parquet.SkipPageIndex(true), parquet.SkipBloomFilters(true), parquet.ReadBufferSize(1<<18))
+	// Each column has a buffer of its own: of small files, all of them together would be many times the file.
+	buffer := min(1<<18, max(1<<9, int(size/16)))
+	f, err := parquet.OpenFile(r, size, parquet.SkipPageIndex(true), parquet.SkipBloomFilters(true), parquet.ReadBufferSize(buffer))
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
@@ -36,7 +38,7 @@ func Each[R any](r io.ReaderAt, size int64, table *schemas.Table[R], reset func(
 		}
 		columns = append(columns, &source[R]{leaf: l, name: strings.Join(path, ".")})
 	}
-	part := make([]R, batch)
+	part := make([]R, min(int64(batch), f.NumRows()))
 	for _, group := range f.RowGroups() {
 		if err := eachOf(group, columns, part, reset, fn); err != nil {
 			return err
@@ -122,7 +124,7 @@ func (c *source[R]) peek() (*parquet.Value, error) {
 			c.page, c.values = page, page.Values()
 		}
 		if cap(c.buf) == 0 {
-			c.buf = make([]parquet.Value, batch)
+			c.buf = make([]parquet.Value, min(int64(batch), max(1, c.page.NumValues())))
 		}
 		n, err := c.values.ReadValues(c.buf[:cap(c.buf)])
 		c.buf, c.next = c.buf[:n], 0
