@@ -7,6 +7,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/testing/ptest"
 	gocmp "github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 )
@@ -203,3 +204,5 @@ func TestFullExportsAreStates(t *testing.T) {
 		}
 	})
 }
+
+func TestMain(m *testing.M) { ptest.MainWithDefault(m, "prism") }
