@@ -31,6 +31,10 @@ type Interaction struct {
 	Lineage Lineage
 	Extra   []Pair
 
+	// What the context stream says; absent where there is none.
+	ContextJoined     Bool
+	ContextAttributes []Pair
+
 	// Raw is what context is derived from. It is never a column, so it is never stored.
 	Raw Raw
 }
@@ -64,7 +68,7 @@ type Lineage struct {
 // Reset makes r a fresh row. It keeps the capacity of the lists.
 func (r *Interaction) Reset() {
 	items, experiments, extra, attributes := r.Items[:0], r.ExperimentIDs[:0], r.Extra[:0], r.Lineage.Attributes[:0]
-	*r = Interaction{Items: items, ExperimentIDs: experiments, Extra: extra}
+	*r = Interaction{Items: items, ExperimentIDs: experiments, Extra: extra, ContextAttributes: r.ContextAttributes[:0]}
 	r.Lineage.Attributes = attributes
 }
 
@@ -160,6 +164,8 @@ var Interactions = &Table[Interaction]{
 		Column[Interaction]{Name: "lineage.synthetic_id", Kind: Boolean, System: true, Doc: "True where event_id was made by Backbone.", Bool: func(r *Interaction) *Bool { return &r.Lineage.SyntheticID }},
 		Column[Interaction]{Name: "lineage.attributes", Kind: Map, System: true, Doc: "Attributes of the message.", Map: func(r *Interaction) *[]Pair { return &r.Lineage.Attributes }},
 		Column[Interaction]{Name: "extra", Kind: Map, System: true, Doc: "What the producer sent under names that the mapping does not know: path to JSON text. At most 64 entries and 16 KiB an event; the rest is counted.", Map: func(r *Interaction) *[]Pair { return &r.Extra }},
+		Column[Interaction]{Name: "context_joined", Kind: Boolean, System: true, Doc: "Whether the context stream had a context of the session, or else the visitor, at the time of the event. Absent where there was no context stream.", Bool: func(r *Interaction) *Bool { return &r.ContextJoined }},
+		Column[Interaction]{Name: "context_attributes", Kind: Map, System: true, Doc: "Attributes of that context.", Map: func(r *Interaction) *[]Pair { return &r.ContextAttributes }},
 	)...),
 }
 

@@ -1,11 +1,16 @@
 // Package interactions carries what users did, and where and how they did it, into the lake.
 //
 //	read --> process --> group by slot --> commit --> acknowledge
-//	                                          \-----> mark complete
+//	  ^         ^                             \-----> mark complete
+//	  :         : join
+//	contexts: read --> process --> group by slot --> commit --> acknowledge
 //
 // Process decodes records, checks them and derives their context; what can't become a row is a dead letter, which takes the
 // same way to a table of its own. A live subscription, an export and a replay take the same graph; only what is read
 // differs.
+//
+// Contexts, where there are any, are a table of the lake, and interactions are joined to what is committed of it: files are read
+// after all contexts are, and messages wait until theirs had the time to be.
 //
 // # Guarantees
 //
@@ -41,6 +46,8 @@ type Plan struct {
 	Layouts map[string]lake.Layout
 	// Tasks are the files to read, or parts of them, encoded; none where a subscription is read.
 	Tasks [][]byte
+	// ContextTasks are the same of contexts.
+	ContextTasks [][]byte
 	// Bytes is the size of the files.
 	Bytes int64
 }
@@ -51,21 +58,14 @@ type Plan struct {
 func Prepare(ctx context.Context, o Options) (*Plan, error) {
 	p := &Plan{Options: o}
 	if !o.Streaming() {
-		tasks, err := files.Plan(ctx, o.Input, o.files())
-		if err != nil {
+		var err error
+		if p.Tasks, err = p.plan(ctx, o.interactions()); err != nil {
 			return nil, err
 		}
-		sizes := map[string]int64{}
-		for _, t := range tasks {
-			body, err := t.Encode()
-			if err != nil {
-				return nil, err
+		if o.hasContexts() {
+			if p.ContextTasks, err = p.plan(ctx, o.contexts()); err != nil {
+				return nil, fmt.Errorf("context: %w", err)
 			}
-			p.Tasks = append(p.Tasks, body)
-			sizes[t.URL] = t.Size
-		}
-		for _, n := range sizes {
-			p.Bytes += n
 		}
 	}
 	st, err := lake.OpenStore(ctx, run.Of(o.RunID), o.Lake)
@@ -78,7 +78,28 @@ func Prepare(ctx context.Context, o Options) (*Plan, error) {
 	return p, nil
 }
 
-// layouts returns the layouts of both tables, as asked for or as they are.
+// plan finds the files of an input.
+func (p *Plan) plan(ctx context.Context, in input) (encoded [][]byte, err error) {
+	tasks, err := files.Plan(ctx, in.urls, p.files(in.mapping))
+	if err != nil {
+		return nil, err
+	}
+	sizes := map[string]int64{}
+	for _, t := range tasks {
+		body, err := t.Encode()
+		if err != nil {
+			return nil, err
+		}
+		encoded = append(encoded, body)
+		sizes[t.URL] = t.Size
+	}
+	for _, n := range sizes {
+		p.Bytes += n
+	}
+	return encoded, nil
+}
+
+// layouts returns the layouts of all tables, as asked for or as they are.
 func layouts(ctx context.Context, st *store.Store, o Options) (map[string]lake.Layout, error) {
 	want, err := lake.LayoutOf(ctx, st, schemas.Interactions.Name)
 	if errors.Is(err, store.ErrNotFound) {
@@ -101,7 +122,15 @@ func layouts(ctx context.Context, st *store.Store, o Options) (map[string]lake.L
 	if err != nil && !errors.Is(err, lake.ErrLayout) {
 		return nil, err
 	}
-	return map[string]lake.Layout{schemas.Interactions.Name: rows, schemas.DeadLetters.Name: dead}, nil
+	all := map[string]lake.Layout{schemas.Interactions.Name: rows, schemas.DeadLetters.Name: dead}
+	if o.hasContexts() {
+		contexts, err := lake.Fix(ctx, st, schemas.Contexts.Name, lake.Layout{Window: rows.Window, Shards: 1})
+		if err != nil && !errors.Is(err, lake.ErrLayout) {
+			return nil, err
+		}
+		all[schemas.Contexts.Name] = contexts
+	}
+	return all, nil
 }
 
 // Build adds the pipeline to s.
@@ -110,20 +139,46 @@ func Build(s beam.Scope, p *Plan) {
 
 	batches := read(s, p)            // PCollection<[]byte>: tasks or blocks of messages
 	groups := Process(s, batches, p) // PCollection<CoGBK<string, []byte>>: slots and their packets
-
-	receipts, acks := lake.Write(s, groups, p.lake())
-	if p.Streaming() {
-		pubsub.Acknowledge(s, acks, p.pubsub())
-	}
-	lake.MarkComplete(s, receipts, p.lake())
+	commit(s, groups, p, p.interactions())
 }
 
-// read gives batches of records: parts of files, or messages.
+// read gives batches of records: parts of files, or messages. Files are read after all contexts are committed.
 func read(s beam.Scope, p *Plan) beam.PCollection {
-	if p.Streaming() {
-		return pubsub.Read(s, p.pubsub())
+	var contexts beam.PCollection
+	if p.hasContexts() {
+		contexts = commitContexts(s, p)
 	}
-	return files.Read(s, p.Tasks)
+	switch {
+	case p.Streaming():
+		return pubsub.Read(s, p.pubsub(p.interactions()))
+	case p.hasContexts():
+		return files.ReadAfter(s, p.Tasks, contexts)
+	default:
+		return files.Read(s, p.Tasks)
+	}
+}
+
+// commitContexts carries contexts into their table, and returns the receipts.
+func commitContexts(s beam.Scope, p *Plan) (receipts beam.PCollection) {
+	s = s.Scope("contexts")
+	in := p.contexts()
+	var batches beam.PCollection
+	if p.Streaming() {
+		batches = pubsub.Read(s, p.pubsub(in))
+	} else {
+		batches = files.Read(s, p.ContextTasks)
+	}
+	return commit(s, process(s, batches, p, in), p, in)
+}
+
+// commit commits the rows of an input, acknowledges their messages, and marks partitions that are complete.
+func commit(s beam.Scope, groups beam.PCollection, p *Plan, in input) (receipts beam.PCollection) {
+	receipts, acks := lake.Write(s, groups, p.lake())
+	if p.Streaming() {
+		pubsub.Acknowledge(s, acks, p.pubsub(in))
+	}
+	lake.MarkComplete(s, receipts, p.lake())
+	return receipts
 }
 
 // Process is the graph between the ends.
@@ -131,13 +186,17 @@ func read(s beam.Scope, p *Plan) beam.PCollection {
 //	batches  PCollection<[]byte>: tasks (package files) or blocks of messages (package pubsub)
 //	groups   PCollection<CoGBK<string, []byte>>: a slot of the lake, and packets of its rows
 func Process(s beam.Scope, batches beam.PCollection, p *Plan) beam.PCollection {
-	packets := beam.ParDo(s, newProcessFn(p), batches)
+	return process(s, batches, p, p.interactions())
+}
 
-	// A row waits FlushInterval at most, whatever its event time: its partition is in its key. All rows are in the global
+func process(s beam.Scope, batches beam.PCollection, p *Plan, in input) beam.PCollection {
+	packets := beam.ParDo(s, newProcessFn(p, in), batches)
+
+	// A row waits the flush interval at most, whatever its event time: its partition is in its key. All rows are in the global
 	// window, so that none can be too late. Each pane is committed by itself, so panes are discarded. Redelivered
 	// and late rows are gathered by the same trigger, so that they do not make a file each.
 	flush := trigger.Repeat(trigger.AfterAny([]trigger.Trigger{
-		trigger.AfterProcessingTime().PlusDelay(p.FlushInterval),
+		trigger.AfterProcessingTime().PlusDelay(in.flush),
 		trigger.AfterCount(maxPackets),
 	}))
 	windowed := beam.WindowInto(s, window.NewGlobalWindows(), packets, beam.Trigger(flush), beam.PanesDiscard())
@@ -161,5 +220,5 @@ func Watermark(r *run.Run, p *Plan) time.Time {
 	if !p.Streaming() {
 		return time.Time{}
 	}
-	return pubsub.WatermarkOf(r, p.pubsub()).Report(time.Now())
+	return pubsub.WatermarkOf(r, p.pubsub(p.interactions())).Report(time.Now())
 }

@@ -3,8 +3,10 @@ package interactions
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
+	"backbone/schemas"
 	"backbone/schemas/mappings"
 	"backbone/transforms/files"
 	"backbone/transforms/lake"
@@ -17,6 +19,16 @@ type Options struct {
 	Input []string
 	// Mapping says how records become interactions. Default: the native format.
 	Mapping *mappings.Mapping
+	// Context is the input of contexts, to which interactions are joined by session: of the same kind as Input. Default: none.
+	Context []string
+	// ContextMapping says how its records become contexts. Default: the native format.
+	ContextMapping *mappings.Mapping
+	// ContextTTL is how long a context holds, if no other follows. Default: 24 h.
+	ContextTTL time.Duration
+	// ContextWait is how much later than an interaction its context may come in a stream. Default: 10 s.
+	ContextWait time.Duration
+	// ContextFlush is how long a context of a stream waits for its commit, at most. Default: 2 s.
+	ContextFlush time.Duration
 	// Lake is a folder, gs://bucket/prefix or s3://bucket/prefix. Required.
 	Lake string
 	// Window is the event time that one partition holds. Default: that of the table, or 1 h for a new one.
@@ -61,6 +73,7 @@ func Defaults() Options {
 	return Options{
 		Mapping: mappings.Native(), FlushInterval: 30 * time.Second, Grace: 15 * time.Minute,
 		Disorder: 10 * time.Second, Idle: 30 * time.Second,
+		ContextTTL: 24 * time.Hour, ContextWait: 10 * time.Second, ContextFlush: 2 * time.Second,
 		RangeBytes: read.RangeBytes, MaxRecordBytes: read.MaxRecordBytes,
 	}
 }
@@ -80,6 +93,31 @@ func (o Options) Validate() error {
 		if isPubSub && len(o.Input) > 1 {
 			fail("input is %q and %d more; a subscription is read by itself", in, len(o.Input)-1)
 		}
+	}
+	for _, in := range o.Context {
+		_, isPubSub, err := pubsub.ParseURL(in)
+		switch {
+		case err != nil:
+			errs = append(errs, fmt.Errorf("context: %w", err))
+		case isPubSub && len(o.Context) > 1:
+			fail("context is %q and %d more; a subscription is read by itself", in, len(o.Context)-1)
+		case isPubSub != o.Streaming():
+			fail("context is %q and input is %q; both must be files, or both a subscription", in, o.Input)
+		case slices.Contains(o.Input, in):
+			fail("context is %q, and so is input; contexts come by themselves", in)
+		}
+	}
+	if len(o.Context) > 0 && o.ContextMapping == nil {
+		fail("context_mapping is required")
+	}
+	if o.ContextTTL <= 0 {
+		fail("context_ttl is %v; it must be more than 0", o.ContextTTL)
+	}
+	if o.ContextWait < 0 || o.ContextWait > 3*time.Minute {
+		fail("context_wait is %v; it must be between 0 and 3m, since messages have to be acknowledged within 10m", o.ContextWait)
+	}
+	if o.ContextFlush < 100*time.Millisecond || o.ContextFlush > time.Minute {
+		fail("context_flush is %v; it must be between 100ms and 1m", o.ContextFlush)
 	}
 	if o.Lake == "" {
 		fail("lake is required: a folder, gs://bucket/prefix or s3://bucket/prefix")
@@ -115,32 +153,62 @@ func (o Options) Validate() error {
 
 // Streaming reports whether the input never ends by itself.
 func (o Options) Streaming() bool {
-	_, ok := o.subscription()
+	_, ok := subscription(o.Input)
 	return ok
 }
 
-// subscription returns the subscription that is read; ok is false where files are.
-func (o Options) subscription() (name string, ok bool) {
-	if len(o.Input) != 1 {
+// subscription returns the subscription that an input is; ok is false where it is files.
+func subscription(urls []string) (name string, ok bool) {
+	if len(urls) != 1 {
 		return "", false
 	}
-	name, ok, _ = pubsub.ParseURL(o.Input[0]) // Validate has reported the error
+	name, ok, _ = pubsub.ParseURL(urls[0]) // Validate has reported the error
 	return name, ok
 }
 
-// pubsub returns how the subscription is read.
-func (o Options) pubsub() pubsub.Options {
-	name, _ := o.subscription()
+// hasContexts reports whether interactions are joined.
+func (o Options) hasContexts() bool { return len(o.Context) > 0 }
+
+// input is one of the two that the pipeline may have.
+type input struct {
+	table   string // of its rows
+	urls    []string
+	mapping *mappings.Mapping
+	flush   time.Duration // how long a row waits for its commit
+	delay   time.Duration // how long a message waits before it is looked at
+}
+
+// interactions returns the input of interactions. Where there are contexts, they get ahead: besides what they may be late,
+// they have to be read, committed and seen in the lake.
+func (o Options) interactions() input {
+	in := input{table: schemas.Interactions.Name, urls: o.Input, mapping: o.Mapping, flush: o.FlushInterval}
+	if o.hasContexts() {
+		in.delay = o.ContextWait + o.ContextFlush + contextRefresh + 2*time.Second
+	}
+	return in
+}
+
+// contexts returns the input of contexts.
+func (o Options) contexts() input {
+	return input{table: schemas.Contexts.Name, urls: o.Context, mapping: o.ContextMapping, flush: o.ContextFlush}
+}
+
+// contextRefresh is how old the list of the files with contexts may be, in a stream.
+const contextRefresh = time.Second
+
+// pubsub returns how the subscription of an input is read.
+func (o Options) pubsub(in input) pubsub.Options {
+	name, _ := subscription(in.urls)
 	return pubsub.Options{
-		Subscription: name, RunID: o.RunID, Disorder: o.Disorder, Idle: o.Idle, MaxOutstanding: o.MaxOutstanding,
+		Subscription: name, RunID: o.RunID, Disorder: o.Disorder, Idle: o.Idle, MaxOutstanding: o.MaxOutstanding, Delay: in.delay,
 		// The watermark waits until what made it move is committed.
-		Hold: o.FlushInterval + 2*time.Second,
+		Hold: in.flush + 2*time.Second,
 	}.WithDefaults()
 }
 
-// files returns how files are read.
-func (o Options) files() files.Options {
-	f := files.For(o.Mapping)
+// files returns how the files of a mapping are read.
+func (o Options) files(m *mappings.Mapping) files.Options {
+	f := files.For(m)
 	f.RangeBytes, f.MaxRecordBytes = o.RangeBytes, o.MaxRecordBytes
 	return f
 }

@@ -65,11 +65,11 @@ func TestStreaming(t *testing.T) {
 		{nil, ""},
 	} {
 		o := Options{Input: tc.input, FlushInterval: 30 * time.Second, Window: lake.Hour}
-		if o.Streaming() != (tc.subscription != "") || o.pubsub().Subscription != tc.subscription {
-			t.Errorf("%q: streaming is %v, subscription %q", tc.input, o.Streaming(), o.pubsub().Subscription)
+		if o.Streaming() != (tc.subscription != "") || o.pubsub(o.interactions()).Subscription != tc.subscription {
+			t.Errorf("%q: streaming is %v, subscription %q", tc.input, o.Streaming(), o.pubsub(o.interactions()).Subscription)
 		}
-		if o.pubsub().Hold <= o.FlushInterval {
-			t.Errorf("the watermark is held for %v, but rows may wait %v for their commit", o.pubsub().Hold, o.FlushInterval)
+		if o.pubsub(o.interactions()).Hold <= o.FlushInterval {
+			t.Errorf("the watermark is held for %v, but rows may wait %v for their commit", o.pubsub(o.interactions()).Hold, o.FlushInterval)
 		}
 	}
 }

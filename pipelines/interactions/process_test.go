@@ -15,14 +15,14 @@ import (
 )
 
 // newTestWorker is a worker of a run that has o, which needs neither an input nor a lake.
-func newTestWorker(t *testing.T, o Options) *worker {
+func newTestWorker(t *testing.T, o Options) *eventWorker[schemas.Interaction] {
 	t.Helper()
 	o.RunID = t.Name()
 	fn := newProcessFn(&Plan{Options: o, Layouts: map[string]lake.Layout{
 		schemas.Interactions.Name: {Window: lake.Hour, Shards: 1},
 		schemas.DeadLetters.Name:  {Window: lake.Day, Shards: 1},
-	}})
-	if err := fn.Setup(); err != nil {
+	}}, o.interactions())
+	if err := fn.Setup(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -30,10 +30,11 @@ func newTestWorker(t *testing.T, o Options) *worker {
 			t.Error(err)
 		}
 	})
-	w, err := newWorker(fn)
+	any, err := fn.worker(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
+	w := any.(*eventWorker[schemas.Interaction])
 	w.rules.Now = time.Now().UnixMicro()
 	return w
 }

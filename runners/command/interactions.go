@@ -30,6 +30,7 @@ import (
 type interactionsOptions struct {
 	interactions.Options
 	mapping string
+	context string
 	window  string
 	summary string
 	profile string
@@ -37,7 +38,9 @@ type interactionsOptions struct {
 }
 
 func newInteractionsCommand(env *environment) *cobra.Command {
-	options := interactionsOptions{Options: interactions.Defaults(), mapping: mappings.NativeName}
+	options := interactionsOptions{
+		Options: interactions.Defaults(), mapping: mappings.NativeName, context: mappings.NativeName + "-" + schemas.Contexts.Name,
+	}
 	options.SpillDir = direct.SpillDir()
 	cmd := &cobra.Command{
 		Use:     "interactions",
@@ -52,17 +55,28 @@ or SIGINT: then it stops pulling, commits what it holds, acknowledges it and exi
 once. Whatever kills it, nothing is lost: a message is acknowledged after its rows are committed, and what comes
 again is known by its event_id. A backfill and a stream may write to the same lake at the same time.
 
+With --context, events of another input say where and how somebody was from a time on: an interaction gets the latest of its
+session, or of its visitor where it has no session, at or before its own time, within --context_ttl. What it says itself wins;
+without one it goes on, with context_joined = false. Contexts are a table of the lake. In a stream, a context may come up to
+--context_wait after its interaction.
+
 Partitions are hours of event time unless --window says otherwise for a new table: a day or a month suits sparse
 history. A partition gets a file _SUCCESS once the watermark is --grace past its end.`,
 		Example: `  backbone interactions --input 'events/*.jsonl.gz' --lake /data/lake
   backbone interactions --input ratings.csv --mapping movielens-ratings --window month --lake /data/lake
   backbone interactions --input pubsub://my-project/my-subscription --lake gs://my-lake --flush_interval 1m
+  backbone interactions --input 'events/*.jsonl' --context 'contexts/*.jsonl' --context_ttl 30m --lake /data/lake
   backbone --pipeline=interactions --input=gs://exports/2026-11-22/*.jsonl --lake=gs://my-lake --summary=run.json`,
 		Args: cobra.NoArgs,
 	}
 	f := cmd.Flags()
 	f.StringSliceVar(&options.Input, "input", nil, "files to read, as `GLOB`s (local, gs://, s3://; JSONL, JSON, CSV, TSV, Parquet; .gz, .zst), or pubsub://PROJECT/SUBSCRIPTION")
 	f.StringVar(&options.mapping, "mapping", options.mapping, "`NAME` of a preset or path of a file that says how records become interactions; see backbone mapping")
+	f.StringSliceVar(&options.Context, "context", nil, "contexts to join interactions to, as `GLOB`s or pubsub://PROJECT/SUBSCRIPTION: files where input is files, a subscription where it is one")
+	f.StringVar(&options.context, "context_mapping", options.context, "`NAME` of a preset or path of a file that says how records become contexts")
+	f.DurationVar(&options.ContextTTL, "context_ttl", options.ContextTTL, "how long a context holds, if no other follows")
+	f.DurationVar(&options.ContextWait, "context_wait", options.ContextWait, "how much later than an interaction its context may come in a stream; all of its interactions wait for that")
+	f.DurationVar(&options.ContextFlush, "context_flush", options.ContextFlush, "how long a context of a stream waits for its commit, at most")
 	f.StringVar(&options.Lake, "lake", "", "`URL` of the lake: a folder, gs://bucket/prefix or s3://bucket/prefix")
 	f.StringVar(&options.window, "window", "", "event time that one partition holds: 15m, 1h, day, month (default that of the table, or 1h for a new one)")
 	f.IntVar(&options.Shards, "shards", 0, "files that a partition is written to side by side (default those of the table, or 1 for a new one)")
@@ -117,6 +131,14 @@ func (o *interactionsOptions) complete() error {
 	}
 	errs = append(errs, err)
 	o.Mapping = m
+	if len(o.Context) > 0 {
+		c, err := mappings.Load(o.context)
+		if err == nil {
+			err = validFor(c, schemas.Contexts)
+		}
+		errs = append(errs, err)
+		o.ContextMapping = c
+	}
 	if o.window != "" {
 		if o.Window, err = lake.ParseWindow(o.window); err != nil {
 			errs = append(errs, err)
@@ -216,6 +238,9 @@ func carry(ctx context.Context, j journey) (s summary, err error) {
 	counts := r.Counts()
 	s.Read, s.Committed, s.Duplicate = counts["events/read"], counts["lake/committed"], counts["lake/duplicate"]
 	s.DeadLettered, s.Late, s.Files, s.Bytes = counts["lake/dead_lettered"], counts["lake/late"], counts["lake/files"], counts["lake/bytes"]
+	if len(j.Context) > 0 {
+		j.log.Info("contexts of interactions", "joined", counts["context/joined"], "unjoined", counts["context/unjoined"])
+	}
 	if j.GeoDB != "" {
 		j.log.Info("places from addresses", "located", counts["context/located"], "unknown", counts["context/unknown"],
 			"private", counts["context/private"], "garbage", counts["context/garbage"], "failed", counts["context/failed"])

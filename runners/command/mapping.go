@@ -147,6 +147,16 @@ func checkMapping(ctx context.Context, env *environment, m *mappings.Mapping, sa
 			}
 		}
 		switch m.Table {
+		case schemas.Contexts.Name:
+			deriver, err := contextjoin.New(contextjoin.Options{})
+			if err != nil {
+				return err
+			}
+			rules := schemas.Rules{Now: now}
+			errs = append(errs, checkSample(ctx, env, s, schemas.Contexts, (*schemas.ContextEvent).Reset, func(r *schemas.ContextEvent) *schemas.FieldError {
+				deriver.ContextEvent(r)
+				return r.Check(rules)
+			}), deriver.Close())
 		case schemas.Users.Name:
 			errs = append(errs, checkSample(ctx, env, s, schemas.Users, (*schemas.User).Reset, func(r *schemas.User) *schemas.FieldError {
 				r.Clean()

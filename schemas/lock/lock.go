@@ -51,6 +51,7 @@ func Shapes() []Shape {
 		Of(schemas.Interactions.Name, schemas.Interactions.Version, schemas.Interactions.Columns),
 		Of("line_items", schemas.Interactions.Version, schemas.LineItemColumns),
 		Of(schemas.DeadLetters.Name, schemas.DeadLetters.Version, schemas.DeadLetters.Columns),
+		Of(schemas.Contexts.Name, schemas.Contexts.Version, schemas.Contexts.Columns),
 		Of(schemas.Users.Name, schemas.Users.Version, schemas.Users.Columns),
 		Of(schemas.Items.Name, schemas.Items.Version, schemas.Items.Columns),
 	}

@@ -28,9 +28,10 @@ func IsNative(name string) bool { return natives()[name] != "" }
 // natives returns the tables that have a format of Backbone's own, by the names of its mappings.
 func natives() map[string]string {
 	return map[string]string{
-		NativeName:                            schemas.Interactions.Name,
-		NativeName + "-" + schemas.Users.Name: schemas.Users.Name,
-		NativeName + "-" + schemas.Items.Name: schemas.Items.Name,
+		NativeName:                               schemas.Interactions.Name,
+		NativeName + "-" + schemas.Contexts.Name: schemas.Contexts.Name,
+		NativeName + "-" + schemas.Users.Name:    schemas.Users.Name,
+		NativeName + "-" + schemas.Items.Name:    schemas.Items.Name,
 	}
 }
 
@@ -163,6 +164,11 @@ func NativeFor(table string) (*Mapping, error) {
 	switch table {
 	case schemas.Interactions.Name:
 		return Native(), nil
+	case schemas.Contexts.Name:
+		m := native(schemas.Contexts)
+		m.Fields["raw.user_agent"] = Field{Path: "context.user_agent"}
+		m.Fields["raw.ip"] = Field{Path: "context.ip"}
+		return m, nil
 	case schemas.Users.Name:
 		return native(schemas.Users), nil
 	case schemas.Items.Name:
@@ -174,7 +180,7 @@ func NativeFor(table string) (*Mapping, error) {
 
 // Tables lists the tables that a mapping can fill.
 func Tables() []string {
-	return []string{schemas.Interactions.Name, schemas.Users.Name, schemas.Items.Name}
+	return []string{schemas.Interactions.Name, schemas.Contexts.Name, schemas.Users.Name, schemas.Items.Name}
 }
 
 func native[R any](table *schemas.Table[R]) *Mapping {

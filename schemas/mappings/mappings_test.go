@@ -202,7 +202,7 @@ func TestValidateRefusesItems(t *testing.T) {
 		name, old, new string // what is replaced in goodItems
 		want           []string
 	}{
-		{"unknown table", "table: items", "table: itms", []string{`table "itms": want interactions, users, items (did you mean "items"?)`}},
+		{"unknown table", "table: items", "table: itms", []string{`table "itms": want interactions, contexts, users, items (did you mean "items"?)`}},
 		{"no id", "item_id: {path: id}\n  title", "title", []string{`"item_id" is missing`}},
 		{"event id", "format: jsonl", "format: jsonl\nevent_id: [id]", []string{"event_id: items have no events"}},
 		{"event types", "format: jsonl", "format: jsonl\nevent_types: {a: implicit}", []string{"event_types: items have no events"}},
@@ -318,7 +318,7 @@ func TestNativeFor(t *testing.T) {
 			t.Errorf("%s: %v, %+v", table, err, m)
 		}
 	}
-	if _, err := mappings.NativeFor("dead_letters"); err == nil || !strings.Contains(err.Error(), "want interactions, users, items") {
+	if _, err := mappings.NativeFor("dead_letters"); err == nil || !strings.Contains(err.Error(), "want interactions, contexts, users, items") {
 		t.Errorf("error %v", err)
 	}
 }

@@ -19,6 +19,8 @@ func (m *Mapping) Validate() error {
 	switch m.Table {
 	case schemas.Interactions.Name, "":
 		return Validate(m, schemas.Interactions)
+	case schemas.Contexts.Name:
+		return Validate(m, schemas.Contexts)
 	case schemas.Users.Name:
 		return Validate(m, schemas.Users)
 	case schemas.Items.Name:
@@ -175,6 +177,9 @@ func (v *validation) whole() {
 	_, visitor := m.Fields["visitor_id"]
 	if v.table == schemas.Interactions.Name && !user && !visitor {
 		v.failf(`fields: "user_id" and "visitor_id" are both missing, every row needs one`)
+	}
+	if _, session := m.Fields["session_id"]; v.table == schemas.Contexts.Name && !session && !visitor {
+		v.failf(`fields: "session_id" and "visitor_id" are both missing, every row needs one`)
 	}
 }
 

@@ -105,18 +105,22 @@ func (d *Deriver) Close() error {
 
 // Interaction fills in what is absent in r.Context and can be derived from the rest of r, and clears r.Raw.
 // It may be called before Check or after it: what it fills in breaks no rule, whatever the row holds.
-func (d *Deriver) Interaction(r *schemas.Interaction) {
-	c := &r.Context
-	if ua := r.Raw.UserAgent; ua != "" && ua != "-" {
+func (d *Deriver) Interaction(r *schemas.Interaction) { d.derive(&r.Context, &r.Raw, r.EventTime) }
+
+// ContextEvent is Interaction for an event of a context stream.
+func (d *Deriver) ContextEvent(r *schemas.ContextEvent) { d.derive(&r.Context, &r.Raw, r.EventTime) }
+
+func (d *Deriver) derive(c *schemas.Context, raw *schemas.Raw, at schemas.Time) {
+	if ua := raw.UserAgent; ua != "" && ua != "-" {
 		d.devices.get(ua[:min(len(ua), maxUserAgent)]).fill(c)
 	}
-	if d.geo != nil && r.Raw.IP != "" && r.Raw.IP != "-" {
-		p := d.places.get(cutAddresses(r.Raw.IP))
+	if d.geo != nil && raw.IP != "" && raw.IP != "-" {
+		p := d.places.get(cutAddresses(raw.IP))
 		d.tally[p.lookup].Add(1)
 		p.fill(c)
 	}
-	r.Raw = schemas.Raw{}
-	fillLocalTime(c, r.EventTime)
+	*raw = schemas.Raw{}
+	fillLocalTime(c, at)
 	c.Geohash = cutGeohash(c.Geohash)
 }
 

@@ -33,6 +33,8 @@ func openCommitter(st *store.Store, table string, o Options) (*committer, error)
 	switch table {
 	case schemas.Interactions.Name:
 		codec = newTable(schemas.Interactions, (*schemas.Interaction).Reset)
+	case schemas.Contexts.Name:
+		codec = newTable(schemas.Contexts, (*schemas.ContextEvent).Reset)
 	case schemas.DeadLetters.Name:
 		codec = newTable(schemas.DeadLetters, (*schemas.DeadLetter).Reset)
 	default:

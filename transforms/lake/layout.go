@@ -63,7 +63,13 @@ func (w Window) bucket(micros int64) int64 {
 	return micros / n
 }
 
-// span returns the first instant of a partition and the first after it.
+// Bounds returns the first instant of the partition of an event time, in microseconds since 1970, and the first after it.
+func (w Window) Bounds(micros int64) (start, end time.Time) { return w.bounds(w.bucket(micros)) }
+
+// Folder returns the folder of the partition that begins at a time, within its table.
+func (w Window) Folder(start time.Time) string { return w.folder(w.bucket(start.UnixMicro())) }
+
+// bounds returns the first instant of a partition and the first after it.
 func (w Window) bounds(bucket int64) (start, end time.Time) {
 	if w.month {
 		start = time.Date(int(bucket/12), time.Month(bucket%12+1), 1, 0, 0, 0, 0, time.UTC)

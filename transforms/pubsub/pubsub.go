@@ -63,6 +63,8 @@ type Options struct {
 	Idle time.Duration
 	// Hold is how long the watermark lags, so that rows are committed before it passes them. Default: 0.
 	Hold time.Duration
+	// Delay is how long a message waits, once it is received, until it is handed on. Default: 0.
+	Delay time.Duration
 	// RunID names the launch.
 	RunID string
 }

@@ -51,6 +51,7 @@ type puller struct {
 	blocks chan []byte
 	cancel context.CancelFunc
 	done   sync.WaitGroup
+	closed chan struct{} // what was received is not handed on any more
 
 	mu  sync.Mutex
 	err error // why nothing more will come
@@ -63,11 +64,15 @@ func pull(ctx context.Context, r *run.Run, o Options) (*puller, error) {
 		if err != nil {
 			return nil, err
 		}
-		p := &puller{blocks: make(chan []byte, 2*o.Streams)}
+		p := &puller{blocks: make(chan []byte, 2*o.Streams), closed: make(chan struct{})}
 		streaming, cancel := context.WithCancel(context.WithoutCancel(ctx))
 		p.cancel = cancel
 		for range o.Streams {
-			p.done.Go(func() { p.stream(streaming, c, o) })
+			p.done.Go(func() {
+				out, wait := p.delayed(o.Delay)
+				p.stream(streaming, c, o, out)
+				wait()
+			})
 		}
 		go func() {
 			select {
@@ -85,9 +90,56 @@ func pull(ctx context.Context, r *run.Run, o Options) (*puller, error) {
 // Close ends the streams. What was received and not acknowledged comes back to whoever asks next.
 func (p *puller) Close() error {
 	p.cancel()
+	close(p.closed)
 	for range p.blocks { // until the streams have ended
 	}
 	return nil
+}
+
+// delayed returns where blocks are put that are to be handed on after a delay. What is put there is handed on also when the
+// stream has ended; wait, to be called then, returns after that. How much waits is bounded by what may be outstanding.
+func (p *puller) delayed(delay time.Duration) (in chan<- []byte, wait func()) {
+	if delay == 0 {
+		return p.blocks, func() {}
+	}
+	type held struct {
+		block []byte
+		until time.Time
+	}
+	blocks, ended := make(chan []byte), make(chan struct{})
+	go func() {
+		defer close(ended)
+		var queue []held
+		incoming := blocks
+		for incoming != nil || len(queue) > 0 {
+			var due <-chan time.Time
+			if len(queue) > 0 {
+				due = time.After(time.Until(queue[0].until))
+			}
+			select {
+			case block, ok := <-incoming:
+				if !ok {
+					incoming = nil
+					continue
+				}
+				queue = append(queue, held{block, time.Now().Add(delay)})
+			case <-due:
+				select {
+				case p.blocks <- queue[0].block:
+				case <-p.closed:
+					return
+				}
+				queue[0] = held{} // its bytes are not held any more
+				queue = queue[1:]
+			case <-p.closed:
+				return
+			}
+		}
+	}()
+	return blocks, func() {
+		close(blocks)
+		<-ended
+	}
 }
 
 func (p *puller) fail(err error) {
@@ -105,10 +157,10 @@ func (p *puller) failed() error {
 }
 
 // stream receives until ctx ends. A stream that breaks, as Pub/Sub's do every half hour or so, is opened again.
-func (p *puller) stream(ctx context.Context, c *pubsubapi.SubscriptionAdminClient, o Options) {
+func (p *puller) stream(ctx context.Context, c *pubsubapi.SubscriptionAdminClient, o Options, out chan<- []byte) {
 	wait := firstWait
 	for ctx.Err() == nil {
-		received, err := p.streamOnce(ctx, c, o)
+		received, err := p.streamOnce(ctx, c, o, out)
 		if ctx.Err() != nil {
 			return
 		}
@@ -144,7 +196,7 @@ func isFinal(err error) bool {
 	return false
 }
 
-func (p *puller) streamOnce(ctx context.Context, c *pubsubapi.SubscriptionAdminClient, o Options) (received bool, err error) {
+func (p *puller) streamOnce(ctx context.Context, c *pubsubapi.SubscriptionAdminClient, o Options, out chan<- []byte) (received bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	s, err := c.StreamingPull(ctx)
@@ -175,7 +227,7 @@ func (p *puller) streamOnce(ctx context.Context, c *pubsubapi.SubscriptionAdminC
 		}
 		block := appendBlock(make([]byte, 0, size), response.GetReceivedMessages())
 		select {
-		case p.blocks <- block:
+		case out <- block:
 		case <-ctx.Done():
 			return received, ctx.Err()
 		}

@@ -41,6 +41,8 @@ Tables grow by optional columns at the end only; what is there keeps its name an
 	columns(&b, schemas.Interactions.Columns)
 	b.WriteString("\n### Elements of items\n\n")
 	columns(&b, schemas.LineItemColumns)
+	fmt.Fprintf(&b, "\n## %s\n\nWhere and how somebody was from a time on, as a stream of its own. Version %d. Partitioned by event_time.\n\n", schemas.Contexts.Name, schemas.Contexts.Version)
+	columns(&b, schemas.Contexts.Columns)
 	fmt.Fprintf(&b, "\n## %s\n\nInputs that could not become rows. Version %d. Partitioned by received_time.\n\n", schemas.DeadLetters.Name, schemas.DeadLetters.Version)
 	columns(&b, schemas.DeadLetters.Columns)
 	fmt.Fprintf(&b, "\n## %s\n\nWho the users are. Version %d. The current state; the table %s has the same columns, and the versions that were closed.\n\n",

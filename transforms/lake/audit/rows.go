@@ -44,6 +44,10 @@ var specs = map[string]spec{
 		id: "event_id", time: "event_time", sort: []string{"user_id", "visitor_id"},
 		version: schemas.Interactions.Version, required: required(schemas.Interactions),
 	},
+	schemas.Contexts.Name: {
+		id: "event_id", time: "event_time", sort: []string{"session_id", "visitor_id"},
+		version: schemas.Contexts.Version, required: required(schemas.Contexts),
+	},
 	schemas.DeadLetters.Name: {
 		id: "dead_letter_id", time: "received_time", sort: []string{"source"}, code: "error_code", field: "field_path",
 		version: schemas.DeadLetters.Version, required: required(schemas.DeadLetters),
