@@ -2,6 +2,7 @@ package command
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -94,20 +95,64 @@ func TestQueriesOfDocs(t *testing.T) {
 	if len(queries) < 6 || len(programs) == 0 {
 		t.Fatalf("%d queries and %d programs are found, there are more", len(queries), len(programs))
 	}
+	// Those about users and items are one session: some make what others use.
+	var session []string
+	for _, block := range fence.FindAllStringSubmatch(page(t, "docs/catalog.md"), -1) {
+		session = append(session, strings.Split(strings.Trim(block[2], "; \n"), ";\n")...)
+	}
+	if len(session) < 6 {
+		t.Fatalf("%d statements about users and items are found, there are more", len(session))
+	}
 	dir := filepath.Join(t.TempDir(), "demo")
 	if printed, err := demoCommand(t.Context(), t, io.Discard, "--dir", dir, "--events", "3000"); err != nil {
 		t.Fatalf("%v\n%s", err, printed)
 	}
 	t.Chdir(dir)
+	addContexts(t)
 	for _, query := range queries {
 		rows := strings.TrimSpace(python.Run(t, `import duckdb, sys; print(len(duckdb.sql(sys.argv[1]).fetchall()))`, query))
 		if rows == "0" && !strings.Contains(query, "HAVING count(*) > 1") {
 			t.Errorf("this finds nothing:\n%s", query)
 		}
 	}
+	counts := python.Run(t, `
+import duckdb, sys
+connection = duckdb.connect()
+for statement in sys.argv[1:]:
+    if statement.lstrip().startswith("SELECT"):
+        print(connection.execute("SELECT count(*) FROM (" + statement + ")").fetchone()[0])
+    else:
+        connection.execute(statement)
+`, session...)
+	for i, rows := range strings.Fields(counts) {
+		if rows == "0" {
+			t.Errorf("query %d about users and items finds nothing:\n%s", i+1, strings.Join(session, ";\n"))
+		}
+	}
 	for _, program := range programs {
 		if got := strings.TrimSpace(python.Run(t, program)); got == "" || got == "0" {
 			t.Errorf("this prints %q:\n%s", got, program)
+		}
+	}
+}
+
+// addContexts adds an interaction to the lake that is joined to a context, and one whose context comes with the next run.
+func addContexts(t *testing.T) {
+	t.Helper()
+	view := func(id, session string) string {
+		return fmt.Sprintf(`{"event_id":%q,"event_time":"2026-03-05T10:00:00Z","user_id":"u","session_id":%q,"event_type":"view","item_id":"i"}`, id, session)
+	}
+	for i, run := range []struct{ event, session string }{{view("a", "a") + "\n" + view("b", "b"), "a"}, {view("c", "c"), "b"}} {
+		for name, text := range map[string]string{
+			"events.jsonl": run.event, "contexts.jsonl": fmt.Sprintf(`{"event_time":"2026-03-05T09:00:00Z","session_id":%q,"attributes":{"weather":"sun"}}`, run.session),
+		} {
+			if err := os.WriteFile(fmt.Sprint(i, name), []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		args := []string{"interactions", "--input", fmt.Sprint(i, "events.jsonl"), "--context", fmt.Sprint(i, "contexts.jsonl"), "--lake", "lake", "--spill_dir", t.TempDir()}
+		if code, _, stderr := runLine(t, args...); code != 0 {
+			t.Fatalf("exit code %d: %s", code, stderr)
 		}
 	}
 }

@@ -187,7 +187,7 @@ func TestLateRows(t *testing.T) {
 	}
 	publish := func(all ...[]byte) {
 		t.Helper()
-		w.publish(func(add func([]byte)) {
+		w.publish(topic, func(add func([]byte)) {
 			for _, e := range all {
 				add(e)
 			}

@@ -216,12 +216,18 @@ func (w *world) startPublishing(rate int) *process {
 // publishFile publishes the events of a file, one after the other.
 func (w *world) publishFile(path string) {
 	w.Helper()
+	w.publishTo(topic, path)
+}
+
+// publishTo publishes the lines of a file to a topic.
+func (w *world) publishTo(topic, path string) {
+	w.Helper()
 	file, err := os.Open(path)
 	if err != nil {
 		w.Fatal(err)
 	}
 	defer func() { _ = file.Close() }() // only read
-	w.publish(func(add func(data []byte)) {
+	w.publish(topic, func(add func(data []byte)) {
 		lines := bufio.NewScanner(file)
 		lines.Buffer(nil, 16<<20)
 		for lines.Scan() {
@@ -234,7 +240,7 @@ func (w *world) publishFile(path string) {
 }
 
 // publish publishes what is added, and returns when the server has all of it.
-func (w *world) publish(events func(add func(data []byte))) {
+func (w *world) publish(topic string, events func(add func(data []byte))) {
 	w.Helper()
 	client, err := pubsub.NewClient(w.Context(), project, option.WithEndpoint(w.broker.addr), option.WithoutAuthentication(),
 		option.WithTelemetryDisabled(), option.WithGRPCDialOption(grpc.WithTransportCredentials(insecure.NewCredentials())))
