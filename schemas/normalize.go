@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"golang.org/x/net/html"
 	"golang.org/x/net/html/atom"
@@ -100,10 +102,20 @@ func normalNumbers(numbers []Number) {
 // normal returns a text in NFC without white space around it.
 func normal(s string) string {
 	s = strings.TrimSpace(s)
-	if norm.NFC.IsNormalString(s) {
+	if isLatin(s) || norm.NFC.IsNormalString(s) {
 		return s
 	}
 	return norm.NFC.String(s)
+}
+
+// isLatin tells if a text has no character from U+0300 on. All of those before are in NFC, whatever is beside them.
+func isLatin(s string) bool {
+	for i := range len(s) {
+		if s[i] >= 0xcc { // the first byte of U+0300 in UTF-8
+			return false
+		}
+	}
+	return true
 }
 
 // categoryPath writes a path of categories with " > " between its levels, and without empty ones.
@@ -174,7 +186,7 @@ var blocks = map[atom.Atom]bool{
 // PlainText returns the text of HTML as people read it: without markup, scripts and styles, with its entities resolved, a
 // line for each block and one space between words. A text that is no HTML is only freed of needless white space.
 func PlainText(s string) string {
-	if s == "" {
+	if isPlain(s) {
 		return s
 	}
 	var b strings.Builder
@@ -213,4 +225,26 @@ func lines(s string) string {
 		}
 	}
 	return strings.Join(kept, "\n")
+}
+
+// isPlain tells if a text is as PlainText would make it: without anything that HTML reads otherwise, and with one space or
+// line break between words. It may be wrong about one that is.
+func isPlain(s string) bool {
+	before := byte('\n')
+	for i := range len(s) {
+		switch c := s[i]; c {
+		case ' ', '\n':
+			if before == ' ' || before == '\n' {
+				return false
+			}
+		case '<', '&', '\r', '\t', '\v', '\f', 0:
+			return false
+		case 0xc2, 0xe1, 0xe2, 0xe3: // in UTF-8, all other spaces begin with one of these
+			if r, _ := utf8.DecodeRuneInString(s[i:]); unicode.IsSpace(r) {
+				return false
+			}
+		}
+		before = s[i]
+	}
+	return s == "" || before != ' ' && before != '\n'
 }

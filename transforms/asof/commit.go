@@ -56,16 +56,20 @@ func Prepare(ctx context.Context, st *store.Store, table string, asOf time.Time,
 	}
 	p.Number = newest.Number + 1
 	if asked == 0 {
-		p.Shards = max(newest.Shards, shardsFor(1, size(newest.Current)*compression))
+		// Where shards are cut in two, each of the old files is read twice: so that is done when it is worth it.
+		bytes = max(bytes, size(newest.Current)*compression)
+		if p.Shards = newest.Shards; bytes > int64(newest.Shards)*shardBytes*2 {
+			p.Shards = shardsFor(1, bytes)
+		}
 	}
 	p.Shards = max(p.Shards, newest.Shards) // it may grow, and not shrink
 	return p, nil
 }
 
 const (
-	shardBytes  = 128 << 20 // of an export: what a shard should have at most
+	shardBytes  = 96 << 20 // of an export: what a shard should have at most when it is made, and half of what it may grow to
 	maxShards   = 1024
-	compression = 5 // how much larger rows are than their file, about
+	compression = 4 // how much larger rows are than their file, about
 )
 
 // shardsFor returns how many shards a table of a size should have: a power of two.
