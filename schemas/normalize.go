@@ -218,13 +218,28 @@ func PlainText(s string) string {
 
 // lines puts one space between the words of a line, and drops lines without any.
 func lines(s string) string {
-	var kept []string
-	for line := range strings.SplitSeq(s, "\n") {
-		if words := strings.Fields(line); len(words) > 0 {
-			kept = append(kept, strings.Join(words, " "))
+	var b strings.Builder
+	b.Grow(len(s))
+	gap := byte(0) // what is between the last word and the next
+	for i := 0; i < len(s); {
+		r, size := utf8.DecodeRuneInString(s[i:])
+		switch {
+		case r == '\n':
+			gap = '\n'
+		case unicode.IsSpace(r):
+			if gap == 0 {
+				gap = ' '
+			}
+		default:
+			if gap != 0 && b.Len() > 0 {
+				b.WriteByte(gap)
+			}
+			gap = 0
+			b.WriteString(s[i : i+size])
 		}
+		i += size
 	}
-	return strings.Join(kept, "\n")
+	return b.String()
 }
 
 // isPlain tells if a text is as PlainText would make it: without anything that HTML reads otherwise, and with one space or

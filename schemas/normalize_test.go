@@ -103,5 +103,14 @@ func TestShortWaysEndTheSame(t *testing.T) {
 		if got, want := PlainText(s), PlainText(s+"<!-- -->"); got != want {
 			t.Fatalf("PlainText(%q) = %q, want %q", s, got, want)
 		}
+		var kept []string
+		for line := range strings.SplitSeq(s, "\n") {
+			if words := strings.Fields(line); len(words) > 0 {
+				kept = append(kept, strings.Join(words, " "))
+			}
+		}
+		if got, want := lines(s), strings.Join(kept, "\n"); got != want {
+			t.Fatalf("lines(%q) = %q, want %q", s, got, want)
+		}
 	}
 }
