@@ -28,10 +28,11 @@ var catalogScript string
 //
 // arguments: glob of the state, glob of the history or nothing
 const countScript = `
-import os, sys, duckdb
+import sys, duckdb
 db = duckdb.connect()
 db.execute("set TimeZone='UTC'")
 db.execute("set threads=2")
+db.execute("set enable_progress_bar=false")
 def row_hash(*more):
     return f"""sum(hash(item_id, epoch_us(updated_time), epoch_us(valid_from), is_deleted, title, price, currency, tags, content,
         epoch_us(expires), embedding::varchar, attributes::varchar, {', '.join(more) or 'null'})::hugeint)"""
