@@ -407,7 +407,7 @@ func (s *shard[R]) join(arrived []arrival) (own []rowfile.Encoded, keep bool, er
 			fillIn(s.table.Columns[s.table.KeyColumns:], &row, &part)
 		}
 		s.table.Arrange(&row)
-		if s.table.Check(&row, s.rules) != nil { // together they are too many: the row stays as it came
+		if !s.isRight(&row) { // together they are too many: the row stays as it came
 			s.counts.Unjoined += int64(len(more))
 			return own, keep, nil
 		}
@@ -416,6 +416,9 @@ func (s *shard[R]) join(arrived []arrival) (own []rowfile.Encoded, keep bool, er
 	s.counts.Joined += int64(len(more))
 	return own, keep, nil
 }
+
+// isRight tells if a row breaks no rule.
+func (s *shard[R]) isRight(row *R) bool { return s.table.Check(row, s.rules) == nil }
 
 // fillIn adds to a row what another one has: elements to lists, entries to maps, and values where there are none.
 func fillIn[R any](columns []schemas.Column[R], row, more *R) {
