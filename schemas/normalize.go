@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"golang.org/x/net/html"
 	"golang.org/x/net/html/atom"
@@ -100,10 +102,20 @@ func normalNumbers(numbers []Number) {
 // normal returns a text in NFC without white space around it.
 func normal(s string) string {
 	s = strings.TrimSpace(s)
-	if norm.NFC.IsNormalString(s) {
+	if isLatin(s) || norm.NFC.IsNormalString(s) {
 		return s
 	}
 	return norm.NFC.String(s)
+}
+
+// isLatin tells if a text has no character from U+0300 on. All of those before are in NFC, whatever is beside them.
+func isLatin(s string) bool {
+	for i := range len(s) {
+		if s[i] >= 0xcc { // the first byte of U+0300 in UTF-8
+			return false
+		}
+	}
+	return true
 }
 
 // categoryPath writes a path of categories with " > " between its levels, and without empty ones.
@@ -174,7 +186,7 @@ var blocks = map[atom.Atom]bool{
 // PlainText returns the text of HTML as people read it: without markup, scripts and styles, with its entities resolved, a
 // line for each block and one space between words. A text that is no HTML is only freed of needless white space.
 func PlainText(s string) string {
-	if s == "" {
+	if isPlain(s) {
 		return s
 	}
 	var b strings.Builder
@@ -206,11 +218,48 @@ func PlainText(s string) string {
 
 // lines puts one space between the words of a line, and drops lines without any.
 func lines(s string) string {
-	var kept []string
-	for line := range strings.SplitSeq(s, "\n") {
-		if words := strings.Fields(line); len(words) > 0 {
-			kept = append(kept, strings.Join(words, " "))
+	var b strings.Builder
+	b.Grow(len(s))
+	gap := byte(0) // what is between the last word and the next
+	for i := 0; i < len(s); {
+		r, size := utf8.DecodeRuneInString(s[i:])
+		switch {
+		case r == '\n':
+			gap = '\n'
+		case unicode.IsSpace(r):
+			if gap == 0 {
+				gap = ' '
+			}
+		default:
+			if gap != 0 && b.Len() > 0 {
+				b.WriteByte(gap)
+			}
+			gap = 0
+			b.WriteString(s[i : i+size])
 		}
+		i += size
 	}
-	return strings.Join(kept, "\n")
+	return b.String()
+}
+
+// isPlain tells if a text is as PlainText would make it: without anything that HTML reads otherwise, and with one space or
+// line break between words. It may be wrong about one that is.
+func isPlain(s string) bool {
+	before := byte('\n')
+	for i := range len(s) {
+		switch c := s[i]; c {
+		case ' ', '\n':
+			if before == ' ' || before == '\n' {
+				return false
+			}
+		case '<', '&', '\r', '\t', '\v', '\f', 0:
+			return false
+		case 0xc2, 0xe1, 0xe2, 0xe3: // in UTF-8, all other spaces begin with one of these
+			if r, _ := utf8.DecodeRuneInString(s[i:]); unicode.IsSpace(r) {
+				return false
+			}
+		}
+		before = s[i]
+	}
+	return s == "" || before != ' ' && before != '\n'
 }

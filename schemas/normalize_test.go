@@ -1,10 +1,13 @@
 package schemas
 
 import (
+	"math/rand/v2"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"golang.org/x/text/unicode/norm"
 )
 
 func TestPlainText(t *testing.T) {
@@ -80,5 +83,34 @@ func TestNormalizeUser(t *testing.T) {
 	want := User{UserID: "u", Country: "AT", Segments: []string{"big", "new"}, VisitorIDs: []string{"1", "2"}, Consent: []string{"ads"}}
 	if diff := cmp.Diff(want, r, cmpopts.EquateEmpty()); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// Texts that are as they should be take a shorter way, to the same end.
+func TestShortWaysEndTheSame(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	pieces := []string{" ", " ", "\n", "\t", "\r", "\u00a0", "\u2028", "a", "b", "tea", "é", "e\u0301", "\u0301", "Å", "\u212b", "日本", "ʱ", "ͯ", "\xff", "\x85", "\xcb"}
+	for range 20_000 {
+		var text strings.Builder
+		for range random.IntN(8) {
+			text.WriteString(pieces[random.IntN(len(pieces))])
+		}
+		s := text.String()
+		if got, want := normal(s), norm.NFC.String(strings.TrimSpace(s)); got != want {
+			t.Fatalf("normal(%q) = %q, want %q", s, got, want)
+		}
+		// The comment is not read, but it is HTML.
+		if got, want := PlainText(s), PlainText(s+"<!-- -->"); got != want {
+			t.Fatalf("PlainText(%q) = %q, want %q", s, got, want)
+		}
+		var kept []string
+		for line := range strings.SplitSeq(s, "\n") {
+			if words := strings.Fields(line); len(words) > 0 {
+				kept = append(kept, strings.Join(words, " "))
+			}
+		}
+		if got, want := lines(s), strings.Join(kept, "\n"); got != want {
+			t.Fatalf("lines(%q) = %q, want %q", s, got, want)
+		}
 	}
 }

@@ -107,11 +107,15 @@ func (p *Plan) add(ctx context.Context, st *store.Store, table string, globs []s
 	for _, n := range sizes {
 		bytes += n
 	}
+	unpacked := bytes
+	if packed(parts) {
+		unpacked *= unpacking
+	}
 	input, err := fingerprint(p.Mode, m, sizes)
 	if err != nil {
 		return err
 	}
-	t.Version, err = asof.Prepare(ctx, st, table, p.AsOf, p.Mode, input, p.Shards, bytes)
+	t.Version, err = asof.Prepare(ctx, st, table, p.AsOf, p.Mode, input, p.Shards, unpacked)
 	if errors.Is(err, asof.ErrDone) {
 		p.Done = append(p.Done, table)
 		return nil
@@ -122,6 +126,19 @@ func (p *Plan) add(ctx context.Context, st *store.Store, table string, globs []s
 	p.Tables = append(p.Tables, t)
 	p.Bytes += bytes
 	return nil
+}
+
+// unpacking is how much larger files are than they are packed, about.
+const unpacking = 4
+
+// packed tells if any of the files is compressed.
+func packed(parts [][]files.Task) bool {
+	for _, t := range slices.Concat(parts...) {
+		if t.Compression != files.Plain || t.Format == mappings.Parquet {
+			return true
+		}
+	}
+	return false
 }
 
 // fingerprint tells inputs apart: by mode, mapping, and names and sizes of the files.

@@ -30,11 +30,11 @@ func newTestWorker(t *testing.T, o Options) *eventWorker[schemas.Interaction] {
 			t.Error(err)
 		}
 	})
-	any, err := fn.worker(t.Context())
+	made, err := fn.worker(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := any.(*eventWorker[schemas.Interaction])
+	w := made.(*eventWorker[schemas.Interaction])
 	w.rules.Now = time.Now().UnixMicro()
 	return w
 }

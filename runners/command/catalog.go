@@ -27,6 +27,7 @@ type catalogOptions struct {
 	mode         string
 	asOf         string
 	summary      string
+	profiles     profiles
 }
 
 func newCatalogCommand(env *environment) *cobra.Command {
@@ -70,6 +71,7 @@ version is as of a later time than the one before.`,
 	f.Lookup("spill_dir").DefValue = "" // which differs from machine to machine
 	f.IntVar(&options.MaxRecordBytes, "max_record_bytes", options.MaxRecordBytes, "size of the largest record; a longer one is a dead letter")
 	f.StringVar(&options.summary, "summary", "", "`FILE` for a summary in JSON")
+	options.profiles.flags(f)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		return runCatalog(cmd.Context(), env, options, cmd.Flags())
 	}
@@ -127,10 +129,15 @@ func runCatalog(ctx context.Context, env *environment, o catalogOptions, beamFla
 		}
 	}()
 	tuneMemory(false)
+	stopProfile, err := startProfile(o.profiles.cpu)
+	if err != nil {
+		return err
+	}
 	s, err := makeVersions(hard, env.log, o, func(state func() progress) (stop func()) { return env.startProgress(hard, "catalog", state) })
 	if err != nil && hard.Err() != nil {
 		err = errors.New("stopped before the end: there is no new version; the same command begins again")
 	}
+	err = errors.Join(err, stopProfile())
 	if errors.Is(err, asof.ErrConflict) {
 		return &UsageError{Err: err}
 	}
@@ -163,6 +170,7 @@ func makeVersions(ctx context.Context, log *slog.Logger, o catalogOptions, watch
 		defer watch(func() progress { return catalogProgress(r, plan) })()
 	}
 	err = direct.Submit(ctx, p)
+	err = errors.Join(err, heapProfile(o.profiles.heap))
 	counts := r.Counts()
 	s.Read, s.DeadLettered, s.Duplicate = counts["catalog/read"], counts["lake/dead_lettered"], counts["lake/duplicate"]
 	s.Files, s.Bytes = counts["lake/files"], counts["lake/bytes"]

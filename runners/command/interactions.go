@@ -8,9 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"runtime"
 	"runtime/debug"
-	"runtime/pprof"
 	"strings"
 	"time"
 
@@ -29,12 +27,11 @@ import (
 // interactionsOptions are what interactions was asked for.
 type interactionsOptions struct {
 	interactions.Options
-	mapping string
-	context string
-	window  string
-	summary string
-	profile string
-	heap    string
+	mapping  string
+	context  string
+	window   string
+	summary  string
+	profiles profiles
 }
 
 func newInteractionsCommand(env *environment) *cobra.Command {
@@ -93,8 +90,7 @@ history. A partition gets a file _SUCCESS once the watermark is --grace past its
 	f.Int64Var(&options.IDMemory, "id_memory", 0, "`BYTES` that remembered event ids may take, 16 for each: enough for the partitions that are written to at a time (default 134217728)")
 	f.Int64Var(&options.MaxOutstanding, "max_outstanding", 0, "messages that may be received and not yet acknowledged (default 2000000)")
 	f.StringVar(&options.summary, "summary", "", "`FILE` for a summary in JSON")
-	f.StringVar(&options.profile, "cpu_profile", "", "`FILE` for a CPU profile of the run, to be read with go tool pprof")
-	f.StringVar(&options.heap, "heap_profile", "", "`FILE` for a profile of the memory that is in use when the run ends, to be read with go tool pprof")
+	options.profiles.flags(f)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		return runInteractions(cmd.Context(), env, options, cmd.Flags())
 	}
@@ -167,12 +163,12 @@ func runInteractions(ctx context.Context, env *environment, o interactionsOption
 		}()
 	}
 	tuneMemory(o.Streaming())
-	stopProfile, err := startProfile(o.profile)
+	stopProfile, err := startProfile(o.profiles.cpu)
 	if err != nil {
 		return err
 	}
 	s, err := carry(hard, journey{
-		Options: o.Options, log: env.log, drain: drain, heap: o.heap,
+		Options: o.Options, log: env.log, drain: drain, heap: o.profiles.heap,
 		watch: func(state func() progress) (stop func()) { return env.startProgress(hard, "interactions", state) },
 	})
 	if err != nil && hard.Err() != nil {
@@ -271,40 +267,6 @@ func tuneMemory(streaming bool) {
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(512 << 20)
 	}
-}
-
-// startProfile writes a CPU profile to the file at path until stop is called; an empty path means none.
-func startProfile(path string) (stop func() error, err error) {
-	if path == "" {
-		return func() error { return nil }, nil
-	}
-	file, err := os.Create(path)
-	if err != nil {
-		return nil, fmt.Errorf("cpu_profile: %w", err)
-	}
-	if err := pprof.StartCPUProfile(file); err != nil {
-		return nil, fmt.Errorf("cpu_profile %q: %w", path, errors.Join(err, file.Close()))
-	}
-	return func() error {
-		pprof.StopCPUProfile()
-		return file.Close()
-	}, nil
-}
-
-// heapProfile writes what of the memory is in use to the file at path; an empty path means none.
-func heapProfile(path string) error {
-	if path == "" {
-		return nil
-	}
-	file, err := os.Create(path)
-	if err != nil {
-		return fmt.Errorf("heap_profile: %w", err)
-	}
-	runtime.GC() // without what nobody needs any more
-	if err := errors.Join(pprof.WriteHeapProfile(file), file.Close()); err != nil {
-		return fmt.Errorf("heap_profile %q: %w", path, err)
-	}
-	return nil
 }
 
 // newRunID names a launch: the time for people, and chance so that two at once differ.

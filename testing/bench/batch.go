@@ -91,6 +91,11 @@ func (a *agreement) check(ctx context.Context, lake string) error {
 	if err != nil {
 		return err
 	}
+	return a.agree(text)
+}
+
+// agree compares a text about a lake with that about the others.
+func (a *agreement) agree(text string) error {
 	if a.text != "" && text != a.text {
 		return fmt.Errorf("wrong result: %s, and before that %s", text, a.text)
 	}

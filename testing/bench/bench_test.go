@@ -107,14 +107,14 @@ note: equal rows
 }
 
 func TestParse(t *testing.T) {
-	o, err := parse([]string{"-events", "300000", "-rounds", "1", "-only", "batch,stream"}, &bytes.Buffer{})
+	o, err := parse([]string{"-events", "300000", "-rounds", "1", "-only", "batch,stream", "-items", "2000"}, &bytes.Buffer{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if o.events != 300_000 || o.rounds != 1 || strings.Join(o.only, " ") != "batch stream" || o.cache == "" {
+	if o.events != 300_000 || o.rounds != 1 || o.items != 2000 || strings.Join(o.only, " ") != "batch stream" || o.cache == "" {
 		t.Errorf("got %+v", o)
 	}
-	for _, args := range []string{"-only fast", "-events 10", "-rounds 0", "more", "-speed 3"} {
+	for _, args := range []string{"-only fast", "-events 10", "-rounds 0", "-items 1", "more", "-speed 3"} {
 		if _, err := parse(strings.Fields(args), &bytes.Buffer{}); err == nil {
 			t.Errorf("%q is taken", args)
 		}

@@ -1,5 +1,5 @@
 // Command bench measures "backbone interactions" against the same job in plain Go (testing/bench/plain) and in
-// DuckDB's SQL (sql.py), and prints a table of ratios.
+// DuckDB's SQL (sql.py), and "backbone catalog" against DuckDB's SQL (catalog.py), and prints tables of ratios.
 //
 //	go run ./testing/bench
 //	go run ./testing/bench -events 300000 -rounds 1 -only batch,stream -json bench.json
@@ -50,6 +50,7 @@ type options struct {
 	events   int
 	rounds   int
 	messages int
+	items    int
 	flush    time.Duration
 	seed     uint64
 	only     []string
@@ -61,12 +62,21 @@ type options struct {
 // parts are what can be measured, in their order.
 var parts = []struct {
 	name    string
-	measure func(*bench, context.Context) (*Section, error)
+	measure func(*bench, context.Context) ([]*Section, error)
 }{
-	{"batch", (*bench).batch},
-	{"scaling", (*bench).scaling},
-	{"sparse", (*bench).sparse},
-	{"stream", (*bench).stream},
+	{"batch", one((*bench).batch)},
+	{"scaling", one((*bench).scaling)},
+	{"sparse", one((*bench).sparse)},
+	{"stream", one((*bench).stream)},
+	{"catalog", (*bench).catalog},
+}
+
+// one is for a part of one section.
+func one(measure func(*bench, context.Context) (*Section, error)) func(*bench, context.Context) ([]*Section, error) {
+	return func(b *bench, ctx context.Context) ([]*Section, error) {
+		s, err := measure(b, ctx)
+		return []*Section{s}, err
+	}
 }
 
 func parse(args []string, out io.Writer) (options, error) {
@@ -80,6 +90,7 @@ func parse(args []string, out io.Writer) (options, error) {
 	flags.IntVar(&o.events, "events", 2_000_000, "events of a batch; scaling takes half, once, twice and four times as many")
 	flags.IntVar(&o.rounds, "rounds", 3, "how often each program runs")
 	flags.IntVar(&o.messages, "messages", 500_000, "messages that wait when a subscriber begins")
+	flags.IntVar(&o.items, "items", 5_000_000, "items of a catalog")
 	flags.DurationVar(&o.flush, "flush_interval", time.Second, "flush interval of subscribers")
 	flags.Uint64Var(&o.seed, "seed", 1, "seed of the generated events")
 	flags.StringVar(&o.json, "json", "", "`FILE` for the figures in JSON")
@@ -92,8 +103,8 @@ func parse(args []string, out io.Writer) (options, error) {
 	if flags.NArg() > 0 {
 		return o, fmt.Errorf("unexpected argument %q", flags.Arg(0))
 	}
-	if o.events < 1000 || o.rounds < 1 || o.messages < 1000 {
-		return o, fmt.Errorf("events is %d, rounds is %d, messages is %d; want at least 1000, 1, 1000", o.events, o.rounds, o.messages)
+	if o.events < 1000 || o.rounds < 1 || o.messages < 1000 || o.items < 1000 {
+		return o, fmt.Errorf("events is %d, rounds is %d, messages is %d, items is %d; want at least 1000, 1, 1000, 1000", o.events, o.rounds, o.messages, o.items)
 	}
 	o.only = strings.Split(*only, ",")
 	for _, name := range o.only {
@@ -140,13 +151,15 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 		if !slices.Contains(o.only, p.name) {
 			continue
 		}
-		section, err := p.measure(b, ctx)
+		sections, err := p.measure(b, ctx)
 		if err != nil {
 			return fmt.Errorf("%s: %w", p.name, err)
 		}
-		report.Sections = append(report.Sections, section)
-		if err := section.Write(out); err != nil {
-			return err
+		report.Sections = append(report.Sections, sections...)
+		for _, section := range sections {
+			if err := section.Write(out); err != nil {
+				return err
+			}
 		}
 	}
 	if o.json == "" {

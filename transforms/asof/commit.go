@@ -31,7 +31,7 @@ var ErrDone = errors.New("the version is there already")
 var ErrConflict = errors.New("the version can't be made")
 
 // Prepare finds out which version of a table a run over some input is to make. Asked is the number of shards to have at
-// least, 0: no more than there are; bytes is the size of the input. An error that Is ErrDone or ErrConflict says that no run is needed, or of use.
+// least, 0: no more than there are; bytes is the size of the input, unpacked. An error that Is ErrDone or ErrConflict says that no run is needed, or of use.
 func Prepare(ctx context.Context, st *store.Store, table string, asOf time.Time, mode Mode, input string, asked int, bytes int64) (Plan, error) {
 	p := Plan{Number: 1, AsOf: asOf.UTC().Truncate(time.Second), Mode: mode, Input: input, Shards: shardsFor(max(asked, 1), bytes)}
 	if asked > 0 {
@@ -56,16 +56,16 @@ func Prepare(ctx context.Context, st *store.Store, table string, asOf time.Time,
 	}
 	p.Number = newest.Number + 1
 	if asked == 0 {
-		p.Shards = max(newest.Shards, shardsFor(1, size(newest.Current)*compression))
+		p.Shards = shardsAfter(newest, bytes)
 	}
 	p.Shards = max(p.Shards, newest.Shards) // it may grow, and not shrink
 	return p, nil
 }
 
 const (
-	shardBytes  = 128 << 20 // of an export: what a shard should have at most
+	shardBytes  = 96 << 20 // of an export: what a shard should have at most when it is made, and half of what it may grow to
 	maxShards   = 1024
-	compression = 5 // how much larger rows are than their file, about
+	compression = 4 // how much larger rows are than their file, about
 )
 
 // shardsFor returns how many shards a table of a size should have: a power of two.
@@ -75,6 +75,16 @@ func shardsFor(least int, bytes int64) int {
 		n *= 2
 	}
 	return n
+}
+
+// shardsAfter returns how many shards the version after one should have, for an export of a size. Where shards are cut in two,
+// each of the old files is read twice: so they may grow before that.
+func shardsAfter(before *Version, bytes int64) int {
+	bytes = max(bytes, size(before.Current)*compression)
+	if bytes <= 2*shardBytes*int64(before.Shards) {
+		return before.Shards
+	}
+	return shardsFor(before.Shards, bytes)
 }
 
 // planFile says which run may write to the folder of a version.

@@ -1,8 +1,10 @@
 package asof
 
 import (
+	"bytes"
 	"cmp"
 	"context"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -92,9 +94,17 @@ func writerOf[R any](pool *sync.Pool, table *schemas.Table[R]) (*rowfile.Writer[
 
 // arrival is a row of the export.
 type arrival struct {
-	id   string
-	part byte
-	row  rowfile.Encoded
+	first uint64 // bytes of the id, which tell most ids apart
+	id    string
+	part  byte
+	row   rowfile.Encoded
+}
+
+// firstOf returns a number that is in the order of ids: it is smaller, or the same, where the id is.
+func firstOf(id string) uint64 {
+	var b [8]byte
+	copy(b[:], id)
+	return binary.BigEndian.Uint64(b[:])
 }
 
 // merge makes the files of a shard: the rows of the version before, in the order of their ids, with what the export has of
@@ -136,7 +146,17 @@ func (t *typed[R]) merge(ctx context.Context, in task) (shardFiles, error) {
 
 // arrivals returns the rows of chunks by their ids; of the same id, rows come first.
 func (t *typed[R]) arrivals(chunks []chunk) ([]arrival, error) {
-	var all []arrival
+	n := 0
+	for _, c := range chunks {
+		r, err := t.codec.Read(c.body)
+		if err != nil {
+			return nil, err
+		}
+		for body, err := r.Next(); body != nil && err == nil; body, err = r.Next() {
+			n++
+		}
+	}
+	all := make([]arrival, 0, n) // growing it would take longer, and twice the memory
 	for _, c := range chunks {
 		r, err := t.codec.Read(c.body)
 		if err != nil {
@@ -154,12 +174,15 @@ func (t *typed[R]) arrivals(chunks []chunk) ([]arrival, error) {
 			if err != nil {
 				return nil, err
 			}
-			all = append(all, arrival{id: id, part: c.part, row: rowfile.Encoded{Body: body, Columns: r.Columns()}})
+			all = append(all, arrival{first: firstOf(id), id: id, part: c.part, row: rowfile.Encoded{Body: body, Columns: r.Columns()}})
 		}
 	}
 	slices.SortFunc(all, func(a, b arrival) int {
 		// Chunks come in any order, and what is made of them must not depend on it.
-		return cmp.Or(cmp.Compare(a.id, b.id), cmp.Compare(a.part, b.part), slices.Compare(a.row.Body, b.row.Body))
+		if a.first != b.first {
+			return cmp.Compare(a.first, b.first)
+		}
+		return cmp.Or(cmp.Compare(a.id, b.id), cmp.Compare(a.part, b.part), bytes.Compare(a.row.Body, b.row.Body))
 	})
 	return all, nil
 }
@@ -193,10 +216,22 @@ type shard[R any] struct {
 	past    map[string][]version // of the history so far, once it was needed
 	counts  Counts
 	arrived int64
+
+	// What merging a row takes, again for the next.
+	merger  merger
+	id      string // of the row that is merged
+	own     []rowfile.Encoded
+	in      []version
 	content []byte
+	first   R // its id and stamp
+	row     R
+	stamp   schemas.Stamp
+	edit    func(*R)
 }
 
 func (s *shard[R]) run() error {
+	s.merger = merger{mode: s.mode, asOf: s.asOf, history: func() ([]version, error) { return s.historyOf(s.id) }}
+	s.edit = func(row *R) { *s.table.Stamp(row) = s.stamp }
 	if err := s.eachBefore(func(part []R) error {
 		for i := range part {
 			id, _ := s.table.Slot(&part[i])
@@ -288,8 +323,8 @@ func (s *shard[R]) one(id string, before *R, arrived []arrival) error {
 		return err
 	}
 	s.arrived += int64(len(in))
-	m := merger{mode: s.mode, asOf: s.asOf, history: func() ([]version, error) { return s.historyOf(id) }}
-	o, err := m.merge(known, before != nil, in, keep)
+	s.id = id
+	o, err := s.merger.merge(known, before != nil, in, keep)
 	if err != nil {
 		return err
 	}
@@ -318,23 +353,23 @@ func (s *shard[R]) one(id string, before *R, arrived []arrival) error {
 
 // write adds a version of a row to a file.
 func (s *shard[R]) write(w *rowfile.Writer[R], id string, v version, before *R, own []rowfile.Encoded) error {
-	stamp := schemas.Stamp{
+	s.stamp = schemas.Stamp{
 		UpdatedTime: schemas.Some(v.updated), IsDeleted: schemas.Some(v.deleted), ValidFrom: schemas.Some(v.from), ContentHash: v.hash,
 	}
 	if v.to != open {
-		stamp.ValidTo = schemas.Some(v.to)
+		s.stamp.ValidTo = schemas.Some(v.to)
 	}
 	switch {
 	case v.row == rowBefore:
-		row := *before
-		*s.table.Stamp(&row) = stamp
-		return w.AddRow(&row)
+		s.row = *before
+		s.edit(&s.row)
+		return w.AddRow(&s.row)
 	case v.row == noRow || v.deleted:
 		var row R
-		*s.table.Columns[0].Str(&row), *s.table.Stamp(&row) = id, stamp
+		*s.table.Columns[0].Str(&row), *s.table.Stamp(&row) = id, s.stamp
 		return w.AddRow(&row)
 	default:
-		return w.AddEdited(own[v.row], func(row *R) { *s.table.Stamp(row) = stamp })
+		return w.AddEdited(own[v.row], s.edit)
 	}
 }
 
@@ -342,10 +377,12 @@ func (s *shard[R]) write(w *rowfile.Writer[R], id string, v version, before *R, 
 // the id in a form that was refused.
 func (s *shard[R]) join(arrived []arrival) (own []rowfile.Encoded, keep bool, err error) {
 	n := 0
+	own = s.own[:0]
 	for n < len(arrived) && arrived[n].part == 0 {
 		own = append(own, arrived[n].row)
 		n++
 	}
+	s.own = own
 	more := arrived[n:]
 	for len(more) > 0 && more[len(more)-1].part == refused {
 		keep, more = true, more[:len(more)-1]
@@ -370,7 +407,7 @@ func (s *shard[R]) join(arrived []arrival) (own []rowfile.Encoded, keep bool, er
 			fillIn(s.table.Columns[s.table.KeyColumns:], &row, &part)
 		}
 		s.table.Arrange(&row)
-		if s.table.Check(&row, s.rules) != nil { // together they are too many: the row stays as it came
+		if !s.isRight(&row) { // together they are too many: the row stays as it came
 			s.counts.Unjoined += int64(len(more))
 			return own, keep, nil
 		}
@@ -379,6 +416,9 @@ func (s *shard[R]) join(arrived []arrival) (own []rowfile.Encoded, keep bool, er
 	s.counts.Joined += int64(len(more))
 	return own, keep, nil
 }
+
+// isRight tells if a row breaks no rule.
+func (s *shard[R]) isRight(row *R) bool { return s.table.Check(row, s.rules) == nil }
 
 // fillIn adds to a row what another one has: elements to lists, entries to maps, and values where there are none.
 func fillIn[R any](columns []schemas.Column[R], row, more *R) {
@@ -422,14 +462,13 @@ func fillIn[R any](columns []schemas.Column[R], row, more *R) {
 
 // versions returns what merging has to know of rows that arrived.
 func (s *shard[R]) versions(own []rowfile.Encoded) ([]version, error) {
-	var in []version
-	var row R
+	in := s.in[:0]
 	for i, e := range own {
-		s.table.Reset(&row)
-		if err := s.codec.DecodeFirst(e.Body, e.Columns, s.table.KeyColumns, &row); err != nil {
+		*s.table.Stamp(&s.first) = schemas.Stamp{}
+		if err := s.codec.DecodeFirst(e.Body, e.Columns, s.table.KeyColumns, &s.first); err != nil {
 			return nil, err
 		}
-		st := s.table.Stamp(&row)
+		st := s.table.Stamp(&s.first)
 		v := version{updated: st.UpdatedTime.V, deleted: st.IsDeleted.V, row: i}
 		if !st.UpdatedTime.Set {
 			v.updated, v.undated = s.asOf, true
@@ -444,6 +483,7 @@ func (s *shard[R]) versions(own []rowfile.Encoded) ([]version, error) {
 		}
 		in = append(in, v)
 	}
+	s.in = in
 	return in, nil
 }
 

@@ -42,7 +42,7 @@ func newContexts(t *testing.T) *contexts {
 }
 
 // commit makes a file of a context.
-func (c *contexts) commit(t fataler, ctx context.Context, r schemas.ContextEvent) {
+func (c *contexts) commit(ctx context.Context, t fataler, r schemas.ContextEvent) {
 	codec := rows.NewCodec(schemas.Contexts.Columns)
 	chunk := codec.Append(codec.AppendHeader(nil), &r)
 	if _, err := c.committer.Commit(ctx, c.layout.Slot(schemas.Contexts.Name, r.EventID, r.EventTime.V), [][]byte{chunk}); err != nil {
@@ -64,7 +64,7 @@ func minute(n int) schemas.Time {
 func TestIndex(t *testing.T) {
 	c := newContexts(t)
 	commit := func(id, session, visitor string, at int, country string) {
-		c.commit(t, t.Context(), schemas.ContextEvent{
+		c.commit(t.Context(), t, schemas.ContextEvent{
 			EventID: id, EventTime: minute(at), SessionID: session, VisitorID: visitor, Context: schemas.Context{Country: country, City: "c" + country},
 			Attributes: []schemas.Pair{{Key: "weather", Value: "w" + country}},
 		})
@@ -114,7 +114,7 @@ func TestIndex(t *testing.T) {
 // What the event says itself wins.
 func TestJoinKeepsWhatTheEventSays(t *testing.T) {
 	c := newContexts(t)
-	c.commit(t, t.Context(), schemas.ContextEvent{EventID: "1", EventTime: minute(1), SessionID: "s", Context: schemas.Context{
+	c.commit(t.Context(), t, schemas.ContextEvent{EventID: "1", EventTime: minute(1), SessionID: "s", Context: schemas.Context{
 		Country: "AT", City: "Vienna", DeviceClass: "mobile", IsBot: schemas.Some(false), LocalHour: schemas.Some[int64](13),
 	}})
 	row := schemas.Interaction{SessionID: "s", EventTime: minute(2), Context: schemas.Context{Country: "DE", IsBot: schemas.Some(true)}}
@@ -142,9 +142,9 @@ func TestIndexSeesNewFiles(t *testing.T) {
 		t.Error("joined to nothing")
 	}
 	for n := range 3 {
-		c.commit(t, t.Context(), schemas.ContextEvent{EventID: fmt.Sprint(n), EventTime: minute(n), SessionID: fmt.Sprint("s", n)})
+		c.commit(t.Context(), t, schemas.ContextEvent{EventID: fmt.Sprint(n), EventTime: minute(n), SessionID: fmt.Sprint("s", n)})
 	}
-	c.commit(t, t.Context(), schemas.ContextEvent{EventID: "mine", EventTime: minute(4), SessionID: "s"})
+	c.commit(t.Context(), t, schemas.ContextEvent{EventID: "mine", EventTime: minute(4), SessionID: "s"})
 	for deadline := time.Now().Add(10 * time.Second); !join(); {
 		if time.Now().After(deadline) {
 			t.Fatal("not joined")
@@ -164,7 +164,7 @@ func TestIndexIsTheModel(t *testing.T) {
 				SessionID: rapid.SampledFrom([]string{"a", "b"}).Draw(rt, "session"), Context: schemas.Context{City: fmt.Sprint(n)},
 			}
 			all = append(all, r)
-			c.commit(rt, t.Context(), r)
+			c.commit(t.Context(), rt, r)
 		}
 		x := c.index(ttl, 0)
 		for range 8 {
