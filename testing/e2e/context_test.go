@@ -33,7 +33,7 @@ func (w *world) contextsOf() string {
 		lines.Buffer(nil, 16<<20)
 		for lines.Scan() {
 			var e event
-			if json.Unmarshal(lines.Bytes(), &e) != nil || e.SessionID == "" || e.EventTime.IsZero() {
+			if json.Unmarshal(lines.Bytes(), &e) != nil || e.SessionID == "" || e.EventTime.Year() != 2026 {
 				continue // a broken one
 			}
 			if at, known := first[e.SessionID]; !known || e.EventTime.Before(at) {
@@ -112,9 +112,9 @@ func TestContextsKilledAtRandom(t *testing.T) {
 	}
 	kill(2 * time.Second)
 	until(t, "the contexts are committed", func() bool { return backlog() == 0 })
-	publisher := w.startPublishing(max(200, w.options.Events/20))
+	publisher := w.startPublishing(max(200, w.options.Events/30))
 	for publisher.running() {
-		kill(8 * time.Second)
+		kill(5 * time.Second)
 	}
 	publisher.wantExit(0)
 	w.untilAllAcked(stream)
