@@ -3,6 +3,8 @@
 // A Deriver takes it from the event itself: device, operating system and browser from the user agent, place from the IP address,
 // local time from the offset. Interaction is a plain function of one row, to be called for each row of a chunk.
 //
+// An Index finds it in a stream of contexts, which is a table of the lake: the latest of the session at or before the event.
+//
 // # Guarantees
 //
 //   - What the event itself says is kept; only what is absent is filled in, and no place that contradicts it.
