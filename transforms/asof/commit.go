@@ -37,19 +37,26 @@ func Prepare(ctx context.Context, st *store.Store, table string, asOf time.Time,
 	if asked > 0 {
 		p.Shards = asked
 	}
-	versions, err := Versions(ctx, st, table)
-	if err != nil {
+	numbers, err := versionNumbers(ctx, st, table)
+	if err != nil || len(numbers) == 0 {
 		return p, err
 	}
-	for _, v := range versions {
+	var newest *Version
+	for i := len(numbers) - 1; i >= 0; i-- { // the newest first: of a long log, few are as of that time or later
+		v, err := readVersion(ctx, st, table, numbers[i])
+		if err != nil {
+			return p, err
+		}
+		if newest == nil {
+			newest = v
+		}
+		if v.Time().Before(p.AsOf) {
+			break
+		}
 		if v.Time().Equal(p.AsOf) && v.Input == input {
 			return p, errors.Join(fmt.Errorf("%w: table %q as of %s", ErrDone, table, v.AsOf), mark(ctx, st, table, v))
 		}
 	}
-	if len(versions) == 0 {
-		return p, nil
-	}
-	newest := versions[len(versions)-1]
 	if !p.AsOf.After(newest.Time()) {
 		return p, fmt.Errorf("%w: table %q has a version as of %s, made of other exports; as_of must be later than that (rows keep their own times of update, so a late delta is not lost by that)",
 			ErrConflict, table, newest.AsOf)
@@ -193,35 +200,48 @@ func (o *Options) seal(ctx context.Context, st *store.Store, all []result) (*Ver
 // sweep removes the files of versions that are older than those to retain, and what runs have left that were never
 // finished. The state of the newest version and all history of versions stay.
 func (o *Options) sweep(ctx context.Context, st *store.Store, newest *Version) error {
-	versions, err := Versions(ctx, st, o.Table)
+	// What runs have left before the last hundred versions was seen by one of these.
+	recent, all, err := lastVersions(ctx, st, o.Table, max(100, o.Retain))
 	if err != nil {
 		return err
 	}
 	committed := map[string]bool{}
-	var keep []string
-	for _, v := range versions {
+	for _, v := range recent {
 		committed[v.AsOf] = true
-		keep = append(keep, v.AsOf)
 	}
+	kept := recent
 	if o.Retain > 0 {
-		keep = keep[max(0, len(keep)-o.Retain):]
+		kept = recent[max(0, len(recent)-o.Retain):]
 	}
-	for _, table := range []string{o.Table, schemas.HistoryOf(o.Table)} {
-		all, err := folders(ctx, st, table)
-		if err != nil {
-			return err
-		}
-		for folder, at := range all {
-			asOf := strings.TrimPrefix(folder, table+"/as_of=")
-			unfinished := !committed[asOf] && at.Before(newest.Time())
-			old := table == o.Table && committed[asOf] && !slices.Contains(keep, asOf)
-			if !unfinished && !old {
-				continue
+	states, err := folders(ctx, st, o.Table)
+	if err != nil {
+		return err
+	}
+	histories, err := folders(ctx, st, schemas.HistoryOf(o.Table))
+	if err != nil {
+		return err
+	}
+	for folder, at := range states {
+		unfinished := !committed[asOfOf(folder)] && at.Before(newest.Time()) && (all || at.After(recent[0].Time()))
+		old := o.Retain > 0 && at.Before(kept[0].Time())
+		if unfinished || old {
+			if err := removeFolder(ctx, st, folder); err != nil {
+				return err
 			}
+		}
+	}
+	for folder, at := range histories {
+		if at.Before(newest.Time()) && !slices.Contains(newest.Histories, asOfOf(folder)) {
 			if err := removeFolder(ctx, st, folder); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
+}
+
+// asOfOf returns the time in the name of a folder.
+func asOfOf(folder string) string {
+	_, asOf, _ := strings.Cut(path.Base(folder), "=")
+	return asOf
 }

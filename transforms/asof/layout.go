@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -126,19 +127,25 @@ func Newest(ctx context.Context, st *store.Store, table string) (*Version, error
 
 // Versions returns all versions of a table, the oldest first. The files of old ones may have been removed.
 func Versions(ctx context.Context, st *store.Store, table string) ([]*Version, error) {
+	versions, _, err := lastVersions(ctx, st, table, math.MaxInt)
+	return versions, err
+}
+
+// lastVersions returns the newest versions of a table, n at most, the oldest first, and whether they are all there are.
+func lastVersions(ctx context.Context, st *store.Store, table string, n int) (versions []*Version, all bool, err error) {
 	numbers, err := versionNumbers(ctx, st, table)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	var all []*Version
-	for _, n := range numbers {
-		v, err := readVersion(ctx, st, table, n)
+	all = len(numbers) <= n
+	for _, number := range numbers[max(0, len(numbers)-n):] {
+		v, err := readVersion(ctx, st, table, number)
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
-		all = append(all, v)
+		versions = append(versions, v)
 	}
-	return all, nil
+	return versions, all, nil
 }
 
 // versionNumbers returns the numbers of the versions in the log, ascending.
