@@ -212,7 +212,7 @@ func TestContextsOfAStream(t *testing.T) {
 	time.AfterFunc(3*time.Second, func() { publish(contexts, contextOf("2", "u", 5, "rain")) })
 
 	o := withContext(t, optionsFor(t.TempDir(), "pubsub://shop/lake"), "pubsub://shop/contexts")
-	o.ContextWait, o.ContextFlush = 2*time.Second, 200*time.Millisecond
+	o.ContextWait, o.ContextFlush = 5*time.Second, 200*time.Millisecond
 	c := stream(t, o, 6)
 	wantCounts(t, c, 6, 0, 0)
 	want := []string{"at: sun", "before: -", "late: rain", "other: -"}
