@@ -21,7 +21,6 @@ import (
 	"slices"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
-	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/graph/window"
 	"github.com/zeebo/xxh3"
 
 	"backbone/schemas"
@@ -166,7 +165,7 @@ func Build(s beam.Scope, p *Plan) {
 	}
 	// Dead letters are a table like that of interactions. All of the exports' are committed at their end, and before the
 	// versions: where a version is there, nobody looks at its exports again.
-	groups := beam.GroupByKey(s, beam.WindowInto(s, window.NewGlobalWindows(), beam.Flatten(s, refused...)))
+	groups := beam.GroupByKey(s, beam.Flatten(s, refused...))
 	receipts, _ := lake.Write(s, groups, p.lake())
 	for i := range p.Tables {
 		versions := asof.Update(s, rows[i], receipts, p.version(&p.Tables[i]))

@@ -2,9 +2,7 @@ package ledger
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"path"
 	"slices"
 	"strconv"
@@ -144,35 +142,10 @@ func eachVersionOf(file *parquet.File, table string, f func(v *version, text []b
 	if err != nil {
 		return err
 	}
-	values := make([][]parquet.Value, len(file.Schema().Columns()))
-	rows := make([]parquet.Row, 64)
-	for _, group := range file.RowGroups() {
-		err := func() (err error) {
-			reader := group.Rows()
-			defer func() { err = errors.Join(err, reader.Close()) }()
-			for {
-				n, err := reader.ReadRows(rows)
-				for _, row := range rows[:n] {
-					row.Range(func(column int, v []parquet.Value) bool {
-						values[column] = v
-						return true
-					})
-					v := r.version(values)
-					f(&v, r.text)
-				}
-				switch {
-				case errors.Is(err, io.EOF):
-					return nil
-				case err != nil:
-					return err
-				}
-			}
-		}()
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+	return eachWholeRow(file, func(values [][]parquet.Value) {
+		v := r.version(values)
+		f(&v, r.text)
+	})
 }
 
 func newVersionReader(file *parquet.File, table string) (*versionReader, error) {

@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"math/bits"
 	"runtime"
 	"slices"
@@ -112,39 +111,15 @@ func fileHash(file *parquet.File, wanted func(column string) bool) (Hash, error)
 
 	var total Hash
 	var text []byte
-	values := make([][]parquet.Value, len(columns))
-	rows := make([]parquet.Row, 256)
-	for _, group := range file.RowGroups() {
-		err := func() (err error) {
-			reader := group.Rows()
-			defer func() { err = errors.Join(err, reader.Close()) }()
-			for {
-				n, err := reader.ReadRows(rows)
-				for _, row := range rows[:n] {
-					row.Range(func(column int, v []parquet.Value) bool {
-						values[column] = v
-						return true
-					})
-					text = text[:0]
-					for _, column := range order {
-						text = appendValues(text, names[column], values[column])
-					}
-					sum := xxh3.Hash128(text)
-					total = total.plus(Hash{Rows: 1, High: sum.Hi, Low: sum.Lo})
-				}
-				switch {
-				case errors.Is(err, io.EOF):
-					return nil
-				case err != nil:
-					return err
-				}
-			}
-		}()
-		if err != nil {
-			return total, err
+	err := eachWholeRow(file, func(values [][]parquet.Value) {
+		text = text[:0]
+		for _, column := range order {
+			text = appendValues(text, names[column], values[column])
 		}
-	}
-	return total, nil
+		sum := xxh3.Hash128(text)
+		total = total.plus(Hash{Rows: 1, High: sum.Hi, Low: sum.Lo})
+	})
+	return total, err
 }
 
 // appendValues writes down the values of one column of a row, so that different ones are written differently.

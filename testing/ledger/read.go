@@ -87,6 +87,38 @@ func eachRow(file *parquet.File, columns []string, f func(values []parquet.Value
 	return nil
 }
 
+// eachWholeRow calls f with the values of all columns of each row, by the number of the column; they are valid until f returns.
+func eachWholeRow(file *parquet.File, f func(values [][]parquet.Value)) error {
+	values := make([][]parquet.Value, len(file.Schema().Columns()))
+	rows := make([]parquet.Row, 256)
+	for _, group := range file.RowGroups() {
+		err := func() (err error) {
+			reader := group.Rows()
+			defer func() { err = errors.Join(err, reader.Close()) }()
+			for {
+				n, err := reader.ReadRows(rows)
+				for _, row := range rows[:n] {
+					row.Range(func(column int, v []parquet.Value) bool {
+						values[column] = v
+						return true
+					})
+					f(values)
+				}
+				switch {
+				case errors.Is(err, io.EOF):
+					return nil
+				case err != nil:
+					return err
+				}
+			}
+		}()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // cursor reads the values of one column one after the other.
 type cursor struct {
 	pages  parquet.Pages

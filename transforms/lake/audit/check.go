@@ -117,15 +117,15 @@ type row struct {
 	field    []byte
 }
 
-// group reads all columns of a row group.
-func (c *checker) group(group parquet.RowGroup) (err error) {
+// eachRow reads all columns of a row group, and calls fn with each row.
+func eachRow(group parquet.RowGroup, fn func(parquet.Row)) (err error) {
 	rows := group.Rows()
 	defer func() { err = errors.Join(err, rows.Close()) }()
 	buffer := make([]parquet.Row, 128)
 	for {
 		n, err := rows.ReadRows(buffer)
 		for _, r := range buffer[:n] {
-			c.row(r)
+			fn(r)
 		}
 		if errors.Is(err, io.EOF) {
 			return nil

@@ -266,7 +266,7 @@ func (a *auditor) contentOf(ctx context.Context, f *file, l layout, spec spec) (
 	a.metadata(f.key, pf, metaRun, metaWriter)
 	check := checker{auditor: a, file: f, layout: l, columns: a.columns(f, pf.Schema(), spec), content: &c}
 	for _, group := range pf.RowGroups() {
-		if err := check.group(group); err != nil {
+		if err := eachRow(group, check.row); err != nil {
 			return c, err
 		}
 	}

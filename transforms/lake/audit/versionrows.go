@@ -134,7 +134,7 @@ func (v *versionAuditor) rowsOf(ctx context.Context, f *versionFile) (t tally, e
 		c.roles[i] = slices.Index(at[:], i) // -1: content
 	}
 	for _, group := range pf.RowGroups() {
-		if err := c.group(group); err != nil {
+		if err := eachRow(group, c.row); err != nil {
 			return t, err
 		}
 	}
@@ -174,24 +174,6 @@ type stampRow struct {
 	micros     [stampColumns]int64 // of the columns that are times
 	deleted    bool
 	hasContent bool
-}
-
-func (c *versionChecker) group(group parquet.RowGroup) (err error) {
-	rows := group.Rows()
-	defer func() { err = errors.Join(err, rows.Close()) }()
-	buffer := make([]parquet.Row, 128)
-	for {
-		n, err := rows.ReadRows(buffer)
-		for _, r := range buffer[:n] {
-			c.row(r)
-		}
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-	}
 }
 
 func (c *versionChecker) row(values parquet.Row) {
