@@ -54,6 +54,10 @@ func Shapes() []Shape {
 		Of(schemas.Contexts.Name, schemas.Contexts.Version, schemas.Contexts.Columns),
 		Of(schemas.Users.Name, schemas.Users.Version, schemas.Users.Columns),
 		Of(schemas.Items.Name, schemas.Items.Version, schemas.Items.Columns),
+		Of(schemas.Sessions.Name, schemas.Sessions.Version, schemas.Sessions.Columns),
+		Of(schemas.Trending.Name, schemas.Trending.Version, schemas.Trending.Columns),
+		Of(schemas.Funnels.Name, schemas.Funnels.Version, schemas.Funnels.Columns),
+		Of(schemas.CoOccurrences.Name, schemas.CoOccurrences.Version, schemas.CoOccurrences.Columns),
 	}
 }
 

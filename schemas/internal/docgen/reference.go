@@ -51,6 +51,10 @@ Tables grow by optional columns at the end only; what is there keeps its name an
 	fmt.Fprintf(&b, "\n## %s\n\nWhat can be shown. Version %d. The current state; the table %s has the same columns, and the versions that were closed.\n\n",
 		schemas.Items.Name, schemas.Items.Version, schemas.HistoryOf(schemas.Items.Name))
 	columns(&b, schemas.Items.Columns)
+	results(&b, schemas.Sessions, "What one user, or visitor, did without a pause")
+	results(&b, schemas.Trending, "The items that are done most with in a window")
+	results(&b, schemas.Funnels, "How far items came in a window")
+	results(&b, schemas.CoOccurrences, "The items that go together in the sessions of a window")
 
 	b.WriteString(`
 ## Event types
@@ -87,6 +91,13 @@ say it.
 		fmt.Fprintf(&b, "| %s | %s |\n", c.code, cell(c.doc))
 	}
 	return b.Bytes(), nil
+}
+
+// results describes a table of results of windows.
+func results[R any](b *bytes.Buffer, t *schemas.Table[R], what string) {
+	fmt.Fprintf(b, "\n## %s\n\n%s. Version %d. Each window once, when it is settled; the table %s has the same columns, and the results of windows that are not.\n\n",
+		t.Name, what, t.Version, schemas.LiveOf(t.Name))
+	columns(b, t.Columns)
 }
 
 // columns writes the table of some columns.
