@@ -2,12 +2,15 @@
 //
 //	read --> process --> group by slot --> commit --> acknowledge
 //	  ^         ^                             \-----> mark complete
+//	  :         :                              \----> compute windows
 //	  :         : join
 //	contexts: read --> process --> group by slot --> commit --> acknowledge
 //
 // Process decodes records, checks them and derives their context; what can't become a row is a dead letter, which takes the
 // same way to a table of its own. A live subscription, an export and a replay take the same graph; only what is read
 // differs.
+//
+// Windows, where they are asked for, are computed of what is committed: sessions, what is trending, funnels, co-occurrence.
 //
 // Contexts, where there are any, are a table of the lake, and interactions are joined to what is committed of it: files are read
 // after all contexts are, and messages wait until theirs had the time to be.
@@ -37,6 +40,7 @@ import (
 	"backbone/transforms/lake/store"
 	"backbone/transforms/pubsub"
 	"backbone/transforms/run"
+	"backbone/transforms/windows"
 )
 
 // Plan is what a launch has found out before it begins.
@@ -139,7 +143,10 @@ func Build(s beam.Scope, p *Plan) {
 
 	batches := read(s, p)            // PCollection<[]byte>: tasks or blocks of messages
 	groups := Process(s, batches, p) // PCollection<CoGBK<string, []byte>>: slots and their packets
-	commit(s, groups, p, p.interactions())
+	receipts := commit(s, groups, p, p.interactions())
+	if p.hasWindows() {
+		windows.Compute(s, receipts, p.windows())
+	}
 }
 
 // read gives batches of records: parts of files, or messages. Files are read after all contexts are committed.
@@ -211,8 +218,15 @@ const maxPackets = 64
 func (p *Plan) lake() lake.Options {
 	return lake.Options{
 		URL: p.Lake, Layouts: p.Layouts, RunID: p.RunID, SpillDir: p.SpillDir, Bounded: !p.Streaming(), Limits: p.Limits, Grace: p.Grace,
-		Memory: p.IDMemory,
+		Memory: p.IDMemory, Digests: p.hasWindows(),
 	}
+}
+
+// windows returns how windows are computed.
+func (p *Plan) windows() windows.Options {
+	w := p.Windows
+	w.URL, w.RunID, w.Layout, w.Grace, w.Bounded = p.Lake, p.RunID, p.Layouts[schemas.Interactions.Name].String(), p.Grace, !p.Streaming()
+	return w
 }
 
 // Watermark returns what is told to the runner about a stream; the zero time where nothing is.

@@ -11,6 +11,7 @@ import (
 	"backbone/transforms/files"
 	"backbone/transforms/lake"
 	"backbone/transforms/pubsub"
+	"backbone/transforms/windows"
 )
 
 // Options says what to read and where it goes.
@@ -63,6 +64,9 @@ type Options struct {
 	Idle time.Duration
 	// MaxOutstanding bounds the messages that were received and not acknowledged. Default: that of package pubsub.
 	MaxOutstanding int64
+	// Windows says which results of windows are computed of the interactions. Default: none. Its URL, RunID, Layout, Grace and
+	// Bounded are those of the pipeline.
+	Windows windows.Options
 	// RunID names the launch. Required.
 	RunID string
 }
@@ -73,6 +77,7 @@ func Defaults() Options {
 	return Options{
 		Mapping: mappings.Native(), FlushInterval: 30 * time.Second, Grace: 15 * time.Minute,
 		Disorder: 10 * time.Second, Idle: 30 * time.Second,
+		Windows:    windows.Defaults(),
 		ContextTTL: 24 * time.Hour, ContextWait: 10 * time.Second, ContextFlush: 2 * time.Second,
 		RangeBytes: read.RangeBytes, MaxRecordBytes: read.MaxRecordBytes,
 	}
@@ -145,6 +150,9 @@ func (o Options) Validate() error {
 	if o.IDMemory < 0 {
 		fail("id_memory is %d; it must be 1 or more, or 0 for the default", o.IDMemory)
 	}
+	if o.hasWindows() {
+		errs = append(errs, o.Windows.Validate())
+	}
 	if o.RunID == "" {
 		fail("run_id is required")
 	}
@@ -168,6 +176,9 @@ func subscription(urls []string) (name string, ok bool) {
 
 // hasContexts reports whether interactions are joined.
 func (o Options) hasContexts() bool { return len(o.Context) > 0 }
+
+// hasWindows reports whether results of windows are computed.
+func (o Options) hasWindows() bool { return len(o.Windows.Tables) > 0 }
 
 // input is one of the two that the pipeline may have.
 type input struct {

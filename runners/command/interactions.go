@@ -57,12 +57,16 @@ session, or of its visitor where it has no session, at or before its own time, w
 without one it goes on, with context_joined = false. Contexts are a table of the lake. In a stream, a context may come up to
 --context_wait after its interaction.
 
+With --aggregate, results of windows are computed of what is committed: sessions, trending, funnel, co_occurrence, each a table of the
+lake. See docs/windows.md.
+
 Partitions are hours of event time unless --window says otherwise for a new table: a day or a month suits sparse
 history. A partition gets a file _SUCCESS once the watermark is --grace past its end.`,
 		Example: `  backbone interactions --input 'events/*.jsonl.gz' --lake /data/lake
   backbone interactions --input ratings.csv --mapping movielens-ratings --window month --lake /data/lake
   backbone interactions --input pubsub://my-project/my-subscription --lake gs://my-lake --flush_interval 1m
   backbone interactions --input 'events/*.jsonl' --context 'contexts/*.jsonl' --context_ttl 30m --lake /data/lake
+  backbone interactions --input 'events/*.jsonl' --aggregate sessions,trending --windows 1h,24h/1h --lake /data/lake
   backbone --pipeline=interactions --input=gs://exports/2026-11-22/*.jsonl --lake=gs://my-lake --summary=run.json`,
 		Args: cobra.NoArgs,
 	}
@@ -89,6 +93,9 @@ history. A partition gets a file _SUCCESS once the watermark is --grace past its
 	f.DurationVar(&options.Idle, "idle", options.Idle, "how long a stream has to be silent until its watermark follows the clock")
 	f.Int64Var(&options.IDMemory, "id_memory", 0, "`BYTES` that remembered event ids may take, 16 for each: enough for the partitions that are written to at a time (default 134217728)")
 	f.Int64Var(&options.MaxOutstanding, "max_outstanding", 0, "messages that may be received and not yet acknowledged (default 2000000)")
+	windowFlags(f, &options.Windows)
+	f.DurationVar(&options.Windows.Early, "early", options.Windows.Early, "how often trending and funnel are computed of a window that is not over, in a stream")
+	f.StringVar(&options.Windows.Topic, "publish_topic", "", "`TOPIC` of Pub/Sub for updates of what is trending: projects/PROJECT/topics/TOPIC")
 	f.StringVar(&options.summary, "summary", "", "`FILE` for a summary in JSON")
 	options.profiles.flags(f)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {

@@ -124,6 +124,7 @@ func newRoot(env *environment) *cobra.Command {
 		newMappingCommand(env),
 		newPubSubCommand(env),
 		newShowCommand(env),
+		newWindowsCommand(env),
 		newVerifyCommand(env),
 		newVersionCommand(env),
 	)

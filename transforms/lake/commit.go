@@ -19,6 +19,7 @@ import (
 
 	"backbone/schemas"
 	"backbone/transforms/dedup"
+	"backbone/transforms/lake/digest"
 	"backbone/transforms/lake/rowfile"
 	"backbone/transforms/lake/store"
 	"backbone/transforms/rows"
@@ -28,6 +29,7 @@ import (
 type Receipt struct {
 	Slot       Slot
 	Folder     string   // of the partition, within the lake
+	Start, End int64    // of the partition, in microseconds since 1970
 	Files      []string // within the folder
 	Rows       int64    // committed
 	Duplicates int64    // already in the lake, or twice in the pane
@@ -65,8 +67,8 @@ type slot struct {
 type tableCodec interface {
 	// scan calls each for every row of a chunk: its id, and its bytes, which alias the chunk.
 	scan(chunk []byte, each func(id string, row rowfile.Encoded)) error
-	// file sorts rows and makes a file of them. The result is valid until done is called.
-	file(all []rowfile.Encoded, runID, writerID string) (body []byte, done func(), err error)
+	// file sorts rows and makes a file of them, and its digest where there is one. The result is valid until done is called.
+	file(all []rowfile.Encoded, runID, writerID string) (body, digest []byte, done func(), err error)
 	idColumn() string
 }
 
@@ -135,7 +137,7 @@ func (c *committer) write(ctx context.Context, s *slot, at Slot, chunks [][]byte
 // and the next name is tried.
 func (c *committer) flush(ctx context.Context, s *slot, at Slot, pending []rowfile.Encoded, r *Receipt) error {
 	for len(pending) > 0 {
-		body, done, err := c.table.file(pending, c.runID, c.writer)
+		body, summary, done, err := c.table.file(pending, c.runID, c.writer)
 		if err != nil {
 			return err
 		}
@@ -148,6 +150,11 @@ func (c *committer) flush(ctx context.Context, s *slot, at Slot, pending []rowfi
 		}
 		s.next++
 		if outcome == store.Created {
+			if summary != nil { // if this process is killed before, readers make it of the rows
+				if _, err := c.store.Commit(ctx, digest.Name(r.Folder+"/"+name), summary); err != nil {
+					return err
+				}
+			}
 			late, err := c.store.Exists(ctx, r.Folder+"/"+successName)
 			if err != nil {
 				return err
@@ -317,7 +324,14 @@ type typedTable[R any] struct {
 	table   *schemas.Table[R]
 	reset   func(*R)
 	codec   *rows.Codec[R]
+	digests func() digester[R] // nil: files have none
 	writers sync.Pool
+}
+
+// digester makes the digest of a file of its rows, in their order.
+type digester[R any] interface {
+	Add(row *R)
+	Encode() ([]byte, error)
 }
 
 func newTable[R any](table *schemas.Table[R], reset func(*R)) *typedTable[R] {
@@ -346,13 +360,13 @@ func (t *typedTable[R]) scan(chunk []byte, each func(id string, row rowfile.Enco
 
 // file sorts rows by (user, event time, id): neighbours that are alike compress well, and a reader of one user finds
 // their rows together.
-func (t *typedTable[R]) file(all []rowfile.Encoded, runID, writerID string) ([]byte, func(), error) {
+func (t *typedTable[R]) file(all []rowfile.Encoded, runID, writerID string) (body, summary []byte, done func(), err error) {
 	keys := make([]sortKey, len(all))
 	var row R
 	for i, e := range all {
 		t.reset(&row)
 		if err := t.codec.DecodeFirst(e.Body, e.Columns, t.table.KeyColumns, &row); err != nil {
-			return nil, nil, err
+			return nil, nil, nil, err
 		}
 		_, micros := t.table.Slot(&row)
 		keys[i] = newSortKey(t.table.SortBy(&row), micros, e)
@@ -366,22 +380,31 @@ func (t *typedTable[R]) file(all []rowfile.Encoded, runID, writerID string) ([]b
 	}
 	e, ok := t.writers.Get().(*rowfile.Writer[R])
 	if !ok {
-		var err error
 		if e, err = rowfile.NewWriter(t.table, t.reset); err != nil {
-			return nil, nil, err
+			return nil, nil, nil, err
 		}
 	}
 	e.Begin()
+	var d digester[R]
+	if t.digests != nil {
+		d = t.digests()
+		e.Observe(d.Add)
+	}
 	for _, row := range sorted {
 		if err := e.Add(row); err != nil {
-			return nil, nil, err
+			return nil, nil, nil, err
 		}
 	}
-	body, err := e.Finish(map[string]string{
+	body, err = e.Finish(map[string]string{
 		rowfile.MetaRun: runID, rowfile.MetaWriter: writerID, rowfile.MetaContent: fmt.Sprintf("%016x", hash.Sum64()),
 	})
 	if err != nil {
-		return nil, nil, fmt.Errorf("encode %d rows of %q: %w", len(all), t.table.Name, err)
+		return nil, nil, nil, fmt.Errorf("encode %d rows of %q: %w", len(all), t.table.Name, err)
 	}
-	return body, func() { t.writers.Put(e) }, nil
+	if d != nil {
+		if summary, err = d.Encode(); err != nil {
+			return nil, nil, nil, err
+		}
+	}
+	return body, summary, func() { t.writers.Put(e) }, nil
 }

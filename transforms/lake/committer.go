@@ -6,6 +6,7 @@ import (
 
 	"backbone/schemas"
 	"backbone/transforms/dedup"
+	"backbone/transforms/lake/digest"
 	"backbone/transforms/lake/store"
 )
 
@@ -14,7 +15,7 @@ import (
 type Committer struct{ committer *committer }
 
 // NewCommitter returns the committer of a table of the lake in st. Of o it takes Layouts, which must have that of the
-// table as Fix returned it, RunID, Limits and Memory.
+// table as Fix returned it, RunID, Limits, Memory and Digests.
 func NewCommitter(st *store.Store, table string, o Options) (*Committer, error) {
 	c, err := openCommitter(st, table, o)
 	if err != nil {
@@ -32,7 +33,11 @@ func openCommitter(st *store.Store, table string, o Options) (*committer, error)
 	var codec tableCodec
 	switch table {
 	case schemas.Interactions.Name:
-		codec = newTable(schemas.Interactions, (*schemas.Interaction).Reset)
+		t := newTable(schemas.Interactions, (*schemas.Interaction).Reset)
+		if o.Digests {
+			t.digests = func() digester[schemas.Interaction] { return digest.NewBuilder() }
+		}
+		codec = t
 	case schemas.Contexts.Name:
 		codec = newTable(schemas.Contexts, (*schemas.ContextEvent).Reset)
 	case schemas.DeadLetters.Name:

@@ -41,7 +41,7 @@ func encodeFile[R any](t testing.TB, c *typedTable[R], run, writer string, all .
 	if err := c.scan(chunkOf(c.table, all...), func(_ string, row rowfile.Encoded) { pending = append(pending, row) }); err != nil {
 		t.Fatal(err)
 	}
-	body, done, err := c.file(pending, run, writer)
+	body, _, done, err := c.file(pending, run, writer)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -72,6 +72,8 @@ type Options struct {
 	Grace time.Duration
 	// Memory that remembered event ids may take, in bytes: 16 for each. Default: 128 MiB.
 	Memory int64
+	// Digests has a digest written beside each file of interactions (package digest), for who computes windows.
+	Digests bool
 }
 
 func (o Options) withDefaults() Options {
@@ -103,6 +105,7 @@ func Write(s beam.Scope, groups beam.PCollection, o Options) (receipts, acks bea
 	written := beam.ParDo(s, &writeFn{
 		URL: o.URL, Layouts: layouts, RunID: o.RunID, SpillDir: o.SpillDir, Bounded: o.Bounded,
 		FileBytes: o.Limits.Bytes, FileRows: o.Limits.Rows, Memory: o.Memory, GraceMicros: o.Grace.Microseconds(),
+		Digests: o.Digests,
 	}, groups)
 	// The direct runner keeps a core busy while a stage without a consumer runs, so there is always one.
 	return beam.ParDo2(s, sortOut, beam.Reshuffle(s, written))
@@ -124,6 +127,7 @@ type writeFn struct {
 	FileBytes int64
 	FileRows  int
 	Memory    int64
+	Digests   bool
 
 	GraceMicros int64
 
@@ -190,7 +194,7 @@ func (fn *writeFn) committer(st *store.Store, table, text string) (*committer, e
 		}
 		return openCommitter(st, table, Options{
 			Layouts: map[string]Layout{table: layout}, RunID: fn.RunID,
-			Limits: Limits{Bytes: fn.FileBytes, Rows: fn.FileRows}, Memory: fn.Memory,
+			Limits: Limits{Bytes: fn.FileBytes, Rows: fn.FileRows}, Memory: fn.Memory, Digests: fn.Digests,
 		})
 	})
 }
@@ -246,8 +250,9 @@ func (fn *writeFn) emit(ctx context.Context, emit func(beam.EventTime, int, []by
 		c.bytes.Add(ctx, d.receipt.Bytes)
 		c.gone.Add(ctx, d.gone)
 		window := fn.committers[d.receipt.Slot.Table].layout.Window
-		_, end := window.bounds(d.receipt.Slot.Bucket)
-		d.receipt.Due = end.UnixMicro() + fn.GraceMicros
+		start, end := window.bounds(d.receipt.Slot.Bucket)
+		d.receipt.Start, d.receipt.End = start.UnixMicro(), end.UnixMicro()
+		d.receipt.Due = d.receipt.End + fn.GraceMicros
 		body, err := json.Marshal(d.receipt)
 		if err != nil {
 			return err

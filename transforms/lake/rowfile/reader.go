@@ -47,6 +47,19 @@ func Each[R any](r io.ReaderAt, size int64, table *schemas.Table[R], reset func(
 	return nil
 }
 
+// Metadata returns what the footer of a file says under some keys; empty where it says nothing.
+func Metadata(r io.ReaderAt, size int64, keys ...string) (values []string, err error) {
+	f, err := parquet.OpenFile(r, size, parquet.SkipPageIndex(true), parquet.SkipBloomFilters(true), parquet.ReadBufferSize(1<<12))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	for _, key := range keys {
+		v, _ := f.Lookup(key)
+		values = append(values, v)
+	}
+	return values, nil
+}
+
 // eachOf reads a row group, column by column for each part.
 func eachOf[R any](group parquet.RowGroup, columns []*source[R], part []R, reset func(*R), fn func(part []R) error) (err error) {
 	chunks := group.ColumnChunks()

@@ -61,6 +61,7 @@ type Writer[R any] struct {
 	count   int // rows of the file so far
 	// borrowed says that rows which wait refer to lists of the caller.
 	borrowed bool
+	observe  func(*R)
 	reset    func(*R)
 	out      bytes.Buffer
 }
@@ -230,9 +231,12 @@ func (e *Writer[R]) Begin() {
 	e.out.Reset()
 	e.writer.Reset(&e.out)
 	clear(e.rows[:])
-	e.filled, e.count, e.borrowed = 0, 0, false
+	e.filled, e.count, e.borrowed, e.observe = 0, 0, false, nil
 	clear(e.present[:])
 }
+
+// Observe has fn called with each row that is added to the file from now on. The row is valid until fn returns.
+func (e *Writer[R]) Observe(fn func(row *R)) { e.observe = fn }
 
 // Add adds a row of a chunk, whose bytes must not change before the next Flush or Finish.
 func (e *Writer[R]) Add(row Encoded) error {
@@ -275,6 +279,9 @@ func (e *Writer[R]) presentAll() {
 
 func (e *Writer[R]) added() error {
 	e.count++
+	if e.observe != nil {
+		e.observe(&e.rows[e.filled])
+	}
 	if e.filled++; e.filled < batch {
 		return nil
 	}

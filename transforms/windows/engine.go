@@ -1,0 +1,472 @@
+package windows
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/zeebo/xxh3"
+
+	"backbone/schemas"
+	"backbone/transforms/dedup"
+	"backbone/transforms/lake"
+	"backbone/transforms/lake/digest"
+	"backbone/transforms/lake/store"
+	"backbone/transforms/parallel"
+	"backbone/transforms/sessions"
+	"backbone/transforms/trending"
+)
+
+// engine computes results of windows and commits them. Its methods are safe for many goroutines.
+type engine struct {
+	store   *store.Store
+	options Options
+	in      *inputs
+	items   *categories
+	updates *publisher // nil: nobody wants any
+	force   bool       // a result is replaced by one of the same revision
+
+	locks [64]sync.Mutex // of units
+	made  *dedup.Cache[*madeSessions]
+
+	// done is what is settled in an input that has ended, so that it is not looked at again for each partition that touches it.
+	done sync.Map // Unit -> bool
+}
+
+// newEngine returns the engine of a lake.
+func newEngine(st *store.Store, o Options) (*engine, error) {
+	layout, err := lake.ParseLayout(o.Layout)
+	if err != nil {
+		return nil, err
+	}
+	return &engine{
+		store: st, options: o, in: newInputs(st, layout.Window), items: newCategories(st),
+		made: dedup.NewCache[*madeSessions](sessionMemory),
+	}, nil
+}
+
+// The reasons to compute a window.
+type reason int
+
+const (
+	early   reason = iota // it is not over
+	over                  // it is over: on time, or later
+	settled               // what is late has had its time
+)
+
+// ensure has the newest result of a unit made of all files that there are, if it is not yet so, for a reason.
+func (e *engine) ensure(ctx context.Context, u Unit, why reason) error {
+	if u.Table == schemas.Interactions.Name {
+		return e.settlePartition(ctx, u.Start)
+	}
+	lock := e.lock(u)
+	lock.Lock()
+	defer lock.Unlock()
+	return e.ensureLocked(ctx, u, why)
+}
+
+// lock returns the lock of a unit in this process.
+func (e *engine) lock(u Unit) *sync.Mutex {
+	return &e.locks[xxh3.HashString(u.Key())%uint64(len(e.locks))]
+}
+
+func (e *engine) ensureLocked(ctx context.Context, u Unit, why reason) error {
+	if _, ok := e.done.Load(u); ok {
+		return nil
+	}
+	for {
+		again, err := e.ensureOnce(ctx, u, why)
+		if err != nil {
+			return fmt.Errorf("compute %v: %w", u, err)
+		}
+		if !again {
+			break
+		}
+	}
+	if e.options.Bounded && why == settled {
+		e.done.Store(u, true)
+	}
+	return nil
+}
+
+// ensureOnce computes a unit. again says that files have come while it was settled.
+func (e *engine) ensureOnce(ctx context.Context, u Unit, why reason) (again bool, err error) {
+	have, err := e.find(ctx, u, !e.options.Bounded)
+	if err != nil {
+		return false, err
+	}
+	v := e.in.view()
+	upToDate := false
+	if have != nil {
+		n, err := v.count(ctx, have.from, have.to)
+		if err != nil {
+			return false, err
+		}
+		upToDate = n == have.files() && !e.force
+		switch {
+		case have.settled && why == early, have.over() && why == early: // what is late has its own notice
+			return false, nil
+		case have.settled:
+			why = settled
+			if upToDate {
+				return false, e.removeLive(ctx, u)
+			}
+		case upToDate && why != settled && (have.over() || why == early):
+			return false, nil
+		}
+	}
+	timing := schemas.PaneEarly
+	switch {
+	case why == settled:
+		timing = schemas.PaneSettled
+	case why == over && have != nil && have.over():
+		timing = schemas.PaneLate
+	case why == over:
+		timing = schemas.PaneOnTime
+	}
+	r, err := e.compute(ctx, v, u, have, timing)
+	if err != nil {
+		return false, err
+	}
+	if r.rows == 0 && have == nil {
+		return false, nil // there is nothing to say, and nobody has said anything else
+	}
+	if why != settled {
+		return false, e.commitLive(ctx, u, r)
+	}
+	if err := e.settle(ctx, u, r); err != nil {
+		return false, err
+	}
+	if e.options.Bounded {
+		return false, nil
+	}
+	// Whoever settled a newer result meanwhile may have lost it to this one.
+	n, err := e.in.view().count(ctx, r.from, r.to)
+	return n != r.files(), err
+}
+
+// compute makes the result of a unit of the files that v has seen.
+func (e *engine) compute(ctx context.Context, v *view, u Unit, have *result, timing string) (*result, error) {
+	o := &e.options
+	r := &result{from: u.Start, to: u.End}
+	var all []schemas.Session
+	var window *trending.Window
+	switch u.Table {
+	case schemas.Sessions.Name, schemas.CoOccurrences.Name:
+		var err error
+		if all, err = e.sessions(ctx, v, u, r); err != nil {
+			return nil, err
+		}
+	case schemas.Trending.Name, schemas.Funnels.Name:
+		cells, err := v.cells(ctx, u.Start, u.End)
+		if err != nil {
+			return nil, err
+		}
+		window = trending.Of(cells, u.Start, u.End, trending.Options{Weights: o.Weights, HalfLife: o.HalfLife})
+	default:
+		return nil, fmt.Errorf("table %q is none of windows", u.Table)
+	}
+	if have != nil { // the span never shrinks, so that revisions grow
+		r.from, r.to = min(r.from, have.from), max(r.to, have.to)
+	}
+	n, err := v.count(ctx, r.from, r.to)
+	if err != nil {
+		return nil, err
+	}
+	r.revision = 2 * n
+	if timing != schemas.PaneEarly {
+		r.revision++
+	}
+	pane := schemas.Pane{WindowStart: schemas.Some(u.Start), WindowEnd: schemas.Some(u.End), Revision: schemas.Some(r.revision), Timing: timing}
+	switch u.Table {
+	case schemas.Sessions.Name:
+		return r, encode(schemas.Sessions, slices.Clone(all), func(s *schemas.Session) *schemas.Pane { return &s.Pane }, pane, r)
+	case schemas.CoOccurrences.Name:
+		pairs := sessions.NewPairs()
+		for i := range all {
+			if end := all[i].EndTime.V; end >= u.Start && end < u.End {
+				pairs.Add(all[i].Items)
+			}
+		}
+		return r, encode(schemas.CoOccurrences, pairs.Top(o.TopPairs), func(c *schemas.CoOccurrence) *schemas.Pane { return &c.Pane }, pane, r)
+	case schemas.Funnels.Name:
+		return r, encode(schemas.Funnels, window.Funnels(), func(f *schemas.Funnel) *schemas.Pane { return &f.Pane }, pane, r)
+	}
+	paths, err := e.items.at(ctx, u.End)
+	if err != nil {
+		return nil, err
+	}
+	trends := window.Trending(trending.Options{Top: o.Top, Categories: paths})
+	if e.updates != nil && (have == nil || have.revision < r.revision) {
+		// Before the commit: after it nobody would know that nobody was told.
+		if err := e.updates.publish(ctx, u, pane, trends); err != nil {
+			return nil, err
+		}
+	}
+	return r, encode(schemas.Trending, trends, func(t *schemas.Trend) *schemas.Pane { return &t.Pane }, pane, r)
+}
+
+// madeSessions are the sessions of a partition, as they were made of so many files.
+type madeSessions struct {
+	mu       sync.Mutex
+	all      []schemas.Session
+	from, to int64
+	files    int64 // 0: none were made
+}
+
+// sessionMemory is what sessions may take that are remembered for who needs them next, in bytes.
+const sessionMemory = 32 << 20
+
+// sessions returns the sessions that ended in the partitions of a unit, and widens the span of r to what they were made of.
+func (e *engine) sessions(ctx context.Context, v *view, u Unit, r *result) (all []schemas.Session, err error) {
+	for at := u.Start; at < u.End; {
+		p, err := v.partition(ctx, at)
+		if err != nil {
+			return nil, err
+		}
+		part, err := e.sessionsOf(ctx, v, p, r)
+		if err != nil {
+			return nil, err
+		}
+		if all == nil {
+			all = part
+		} else {
+			all = append(slices.Clip(all), part...)
+		}
+		at = p.end
+	}
+	return all, nil
+}
+
+func (e *engine) sessionsOf(ctx context.Context, v *view, p *partition, r *result) ([]schemas.Session, error) {
+	m, release := e.made.Get(p.folder, func() *madeSessions { return &madeSessions{} })
+	m.mu.Lock()
+	size := int64(0)
+	defer func() {
+		m.mu.Unlock()
+		release(size)
+	}()
+	fresh := m.files > 0
+	if fresh {
+		n, err := v.count(ctx, m.from, m.to)
+		if err != nil {
+			return nil, err
+		}
+		fresh = n == m.files
+	}
+	if !fresh {
+		all, from, to, err := sessions.Of(ctx, p.start, sessions.Options{Gap: e.options.SessionGap, By: e.options.SessionBy}, v.timeline)
+		if err != nil {
+			return nil, err
+		}
+		n, err := v.count(ctx, from, to)
+		if err != nil {
+			return nil, err
+		}
+		m.all, m.from, m.to, m.files = all, from, to, n
+	}
+	for i := range m.all {
+		size += int64(300 + 32*len(m.all[i].EventsByType) + 16*len(m.all[i].Items))
+	}
+	r.from, r.to = min(r.from, m.from), max(r.to, m.to)
+	return m.all, nil
+}
+
+// touched returns the units, but for that of the partition itself, which files of a partition are part of.
+func (e *engine) touched(ctx context.Context, v *view, p *partition, files []string) ([]Unit, error) {
+	o := &e.options
+	units := map[Unit]bool{}
+	digests, err := e.in.loadAll(ctx, files)
+	if err != nil {
+		return nil, err
+	}
+	for _, at := range minutes(digests) {
+		for _, s := range o.specs() {
+			s.of(at, func(start, end int64) {
+				if o.has(schemas.Trending.Name) {
+					units[Unit{schemas.Trending.Name, start, end}] = true
+				}
+				if o.has(schemas.Funnels.Name) && s.fixed() {
+					units[Unit{schemas.Funnels.Name, start, end}] = true
+				}
+			})
+		}
+	}
+	if o.has(schemas.Sessions.Name) {
+		partitions, err := e.withSessions(ctx, v, p, digests)
+		if err != nil {
+			return nil, err
+		}
+		for _, s := range partitions {
+			units[Unit{schemas.Sessions.Name, s.start, s.end}] = true
+			for _, spec := range o.specs() {
+				if !spec.fixed() || !o.has(schemas.CoOccurrences.Name) {
+					continue
+				}
+				for at := s.start; at < s.end; {
+					spec.of(at, func(start, end int64) {
+						units[Unit{schemas.CoOccurrences.Name, start, end}] = true
+						at = end
+					})
+				}
+			}
+		}
+	}
+	return slices.SortedFunc(maps.Keys(units), Unit.compare), nil
+}
+
+// minutes returns when digests have cells, in microseconds since 1970.
+func minutes(digests []*digest.Digest) []int64 {
+	seen := map[int64]bool{}
+	for _, d := range digests {
+		d.EachMinute(func(micros int64) { seen[micros] = true })
+	}
+	return slices.Sorted(maps.Keys(seen))
+}
+
+// withSessions returns the partitions in which sessions ended, or may have ended, that events of a partition are part of.
+func (e *engine) withSessions(ctx context.Context, v *view, p *partition, digests []*digest.Digest) ([]*partition, error) {
+	gap := e.options.SessionGap.Microseconds()
+	first := p.end
+	for _, d := range digests {
+		err := d.Each(func(ev *digest.Event) error {
+			first = min(first, ev.Time)
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	if first == p.end {
+		return nil, nil
+	}
+	all := []*partition{p}
+	// A session that ended before now goes on.
+	for at := p.start - 1; at > first-gap && at >= 0; {
+		before, err := v.partition(ctx, at)
+		if err != nil {
+			return nil, err
+		}
+		if len(before.files) > 0 {
+			all = append(all, before)
+		}
+		at = before.start - 1
+	}
+	// A session that ended after it has now begun earlier: those who made it have looked this far back.
+	for at := p.end; ; {
+		after, err := v.partition(ctx, at)
+		if err != nil {
+			return nil, err
+		}
+		have, err := e.find(ctx, Unit{schemas.Sessions.Name, after.start, after.end}, true)
+		if err != nil {
+			return nil, err
+		}
+		if have == nil && after.start-p.end < gap && len(after.files) == 0 { // it may go on beyond a partition without events
+			at = after.end
+			continue
+		}
+		if have == nil || have.from > p.start {
+			return all, nil
+		}
+		all = append(all, after)
+		at = after.end
+	}
+}
+
+// settlePartition has all units settled that a partition touches, and marks it.
+func (e *engine) settlePartition(ctx context.Context, start int64) error {
+	v := e.in.view()
+	p, err := v.partition(ctx, start)
+	if err != nil {
+		return err
+	}
+	if _, all := e.marked(p); all && !e.force {
+		return nil
+	}
+	units, err := e.touched(ctx, v, p, p.files)
+	if err != nil {
+		return fmt.Errorf("windows of %s: %w", p.folder, err)
+	}
+	// Neighbours have windows in common: what one of them is at, the other leaves for later, instead of waiting for it.
+	var busy []Unit
+	for _, u := range units {
+		lock := e.lock(u)
+		if !lock.TryLock() {
+			busy = append(busy, u)
+			continue
+		}
+		err := e.ensureLocked(ctx, u, settled)
+		lock.Unlock()
+		if err != nil {
+			return err
+		}
+	}
+	for _, u := range busy {
+		if err := e.ensure(ctx, u, settled); err != nil {
+			return err
+		}
+	}
+	return e.mark(ctx, p)
+}
+
+// stale calls each for the partitions whose windows may not be up to date: those that were marked, but not with all their files, and
+// those of the latest time that were not.
+func (e *engine) stale(ctx context.Context, each func(p *partition) error) error {
+	span := e.options.due(Unit{Table: schemas.Interactions.Name}) + e.options.Grace.Microseconds() + (24 * time.Hour).Microseconds()
+	var unmarked []*partition
+	newest := int64(0)
+	err := e.in.partitions(ctx, func(p *partition) error {
+		newest = max(newest, p.end)
+		ever, all := e.marked(p)
+		switch {
+		case all:
+			return nil
+		case ever:
+			return each(p)
+		}
+		unmarked = slices.DeleteFunc(append(unmarked, p), func(p *partition) bool { return p.end < newest-span })
+		return nil
+	})
+	for _, p := range unmarked {
+		if err == nil && p.end >= newest-span {
+			err = each(p)
+		}
+	}
+	return err
+}
+
+// Rebuild computes all windows again that the partitions of interactions overlapping [from, to) touch, and settles them. Progress, if
+// set, is called when a partition is done. It returns how many partitions there were.
+func Rebuild(ctx context.Context, st *store.Store, o Options, from, to time.Time, progress func(folder string)) (partitions int, err error) {
+	o.Bounded = true
+	e, err := newEngine(st, o)
+	if err != nil {
+		return 0, err
+	}
+	e.force = true
+	pool := parallel.Start(runtime.GOMAXPROCS(0), func() (func(*partition) error, func() error) {
+		return func(p *partition) error {
+			if err := e.settlePartition(ctx, p.start); err != nil {
+				return err
+			}
+			if progress != nil {
+				progress(p.folder)
+			}
+			return nil
+		}, nil
+	})
+	err = e.in.partitions(ctx, func(p *partition) error {
+		if p.end <= from.UnixMicro() || p.start >= to.UnixMicro() {
+			return nil
+		}
+		partitions++
+		return pool.Submit(ctx, p)
+	})
+	return partitions, errors.Join(err, pool.Wait())
+}

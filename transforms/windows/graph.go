@@ -1,0 +1,257 @@
+package windows
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"runtime"
+	"time"
+
+	"github.com/apache/beam/sdks/v2/go/pkg/beam"
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/graph/mtime"
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/graph/window"
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/graph/window/trigger"
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
+
+	"backbone/schemas"
+	"backbone/transforms/lake"
+	"backbone/transforms/parallel"
+	"backbone/transforms/run"
+)
+
+func init() {
+	register.DoFn3x1[context.Context, []byte, func(beam.EventTime, string, int64), error](&touchedFn{})
+	register.DoFn3x1[context.Context, []byte, func(beam.EventTime, string, int64), error](&staleFn{})
+	register.DoFn3x1[string, int64, func(beam.EventTime, string, int64), error](&selectFn{})
+	register.DoFn4x1[context.Context, string, func(*int64) bool, func(string), error](&ensureFn{})
+	register.Function2x1(partitionOf)
+	register.Function1x0(discard)
+	register.Emitter3[beam.EventTime, string, int64]()
+	register.Emitter2[string, int64]()
+	register.Emitter1[string]()
+	register.Iter1[int64]()
+}
+
+// Compute computes the windows that commits of interactions touch.
+//
+//	receipts  PCollection<[]byte>: what lake.Write returns
+func Compute(s beam.Scope, receipts beam.PCollection, o Options) {
+	s = s.Scope("windows.Compute")
+	var computed beam.PCollection
+	if o.Bounded {
+		// When the input has ended, all rows are committed, and each partition is looked at once.
+		partitions := beam.ParDo(s, partitionOf, receipts)
+		computed = ensure(s, partitions, o, settled)
+	} else {
+		touched := beam.ParDo(s, &touchedFn{Options: o}, receipts)
+		stale := beam.ParDo(s, &staleFn{Options: o}, beam.Impulse(s)) // by the run before, which may have been killed
+		notices := beam.Flatten(s, touched, stale)
+		computed = beam.Flatten(s,
+			ensure(s, everySoOften(s, choose(s, notices, o, early), o.Early), o, early),
+			ensure(s, whenDue(s, choose(s, notices, o, over)), o, over),
+			ensure(s, whenDue(s, choose(s, notices, o, settled)), o, settled))
+	}
+	beam.ParDo0(s, discard, beam.Reshuffle(s, computed)) // prism spins while a stage without a consumer runs
+}
+
+// choose takes the notices of the windows that are computed for a reason, with the time when that is as their event time.
+func choose(s beam.Scope, notices beam.PCollection, o Options, why reason) beam.PCollection {
+	return beam.ParDo(s, &selectFn{Why: why, GraceMicros: o.Grace.Microseconds()}, notices)
+}
+
+// everySoOften has a pane of each window when some time has passed since a notice.
+func everySoOften(s beam.Scope, notices beam.PCollection, every time.Duration) beam.PCollection {
+	return beam.WindowInto(s, window.NewGlobalWindows(), notices,
+		beam.Trigger(trigger.Repeat(trigger.AfterProcessingTime().PlusDelay(every))), beam.PanesDiscard())
+}
+
+// whenDue has a pane of each window when the watermark passes the time of its notices, and for each notice after that.
+//
+// The window of Beam is the last minute before that time. It has no early panes: they would take the notices, and without any there would
+// be no pane on time.
+func whenDue(s beam.Scope, notices beam.PCollection) beam.PCollection {
+	return beam.WindowInto(s, window.NewFixedWindows(time.Minute), notices,
+		beam.Trigger(trigger.AfterEndOfWindow().EarlyFiring(trigger.Never()).LateFiring(trigger.AfterCount(1))),
+		beam.PanesDiscard(),
+		beam.AllowedLateness(neverTooLate))
+}
+
+// ensure has a result computed for each pane of a window, and returns what all of them are in: the global window.
+func ensure(s beam.Scope, notices beam.PCollection, o Options, why reason) beam.PCollection {
+	computed := beam.ParDo(s, &ensureFn{Options: o, Why: why}, beam.GroupByKey(s, notices))
+	return beam.WindowInto(s, window.NewGlobalWindows(), computed)
+}
+
+// neverTooLate is longer than any stream lives: Beam drops what is later than that, and nothing may be dropped.
+const neverTooLate = 100 * 365 * 24 * time.Hour
+
+// open returns the one engine of a computation in this process.
+func open(ctx context.Context, o Options) (*engine, error) {
+	r := run.Of(o.RunID)
+	return run.Shared(r, "windows/engine/"+o.URL, func() (*engine, error) {
+		st, err := lake.OpenStore(ctx, r, o.URL)
+		if err != nil {
+			return nil, err
+		}
+		e, err := newEngine(st, o)
+		if err != nil || o.Topic == "" {
+			return e, err
+		}
+		e.updates, err = run.Shared(r, "windows/publisher/"+o.Topic, func() (*publisher, error) { return openPublisher(ctx, o.Topic) })
+		return e, err
+	})
+}
+
+// A notice is a unit, by its key, and when it is due, which is its event time, too.
+func notify(o *Options, u Unit, emit func(beam.EventTime, string, int64)) {
+	due := o.due(u)
+	emit(mtime.FromTime(time.UnixMicro(due)), u.Key(), due)
+}
+
+// touchedFn says which units the files of a receipt touch.
+type touchedFn struct {
+	Options Options
+
+	engine *engine
+}
+
+func (fn *touchedFn) Setup(ctx context.Context) (err error) {
+	fn.engine, err = open(ctx, fn.Options)
+	return err
+}
+
+func (fn *touchedFn) ProcessElement(ctx context.Context, receipt []byte, emit func(beam.EventTime, string, int64)) error {
+	r, err := parseReceipt(receipt)
+	if err != nil || r.Slot.Table != schemas.Interactions.Name || len(r.Files) == 0 {
+		return err
+	}
+	v := fn.engine.in.view()
+	p, err := v.partition(ctx, r.Start)
+	if err != nil {
+		return err
+	}
+	files := make([]string, len(r.Files))
+	for i, name := range r.Files {
+		files[i] = r.Folder + "/" + name
+	}
+	return fn.engine.notify(ctx, v, p, files, emit)
+}
+
+func parseReceipt(body []byte) (r lake.Receipt, err error) {
+	if err := json.Unmarshal(body, &r); err != nil {
+		return r, fmt.Errorf("receipt: %w", err)
+	}
+	return r, nil
+}
+
+// notify gives notice of the units that files of a partition touch, and of the partition itself.
+func (e *engine) notify(ctx context.Context, v *view, p *partition, files []string, emit func(beam.EventTime, string, int64)) error {
+	units, err := e.touched(ctx, v, p, files)
+	if err != nil {
+		return fmt.Errorf("windows of %s: %w", p.folder, err)
+	}
+	for _, u := range append(units, Unit{schemas.Interactions.Name, p.start, p.end}) {
+		notify(&e.options, u, emit)
+	}
+	return nil
+}
+
+// staleFn says which units may not be up to date when a stream begins.
+type staleFn struct {
+	Options Options
+
+	engine *engine
+}
+
+func (fn *staleFn) Setup(ctx context.Context) (err error) {
+	fn.engine, err = open(ctx, fn.Options)
+	return err
+}
+
+func (fn *staleFn) ProcessElement(ctx context.Context, _ []byte, emit func(beam.EventTime, string, int64)) error {
+	return fn.engine.stale(ctx, func(p *partition) error {
+		return fn.engine.notify(ctx, fn.engine.in.view(), p, p.files, emit)
+	})
+}
+
+// selectFn selects notices by the reason to compute a window.
+type selectFn struct {
+	Why         reason
+	GraceMicros int64
+}
+
+func (fn *selectFn) ProcessElement(key string, due int64, emit func(beam.EventTime, string, int64)) error {
+	u, err := ParseUnit(key)
+	if err != nil {
+		return err
+	}
+	partition := u.Table == schemas.Interactions.Name
+	switch fn.Why {
+	case early:
+		if u.Table != schemas.Trending.Name && u.Table != schemas.Funnels.Name {
+			return nil
+		}
+	case over:
+		if partition {
+			return nil
+		}
+	case settled:
+		if due += fn.GraceMicros; partition {
+			due += time.Minute.Microseconds() // by then its windows are settled, and there is only to be seen that they are
+		}
+	}
+	// The last instant before it is due: when the watermark is at the end of that minute, it is.
+	emit(mtime.FromTime(time.UnixMicro(due-1000)), key, due)
+	return nil
+}
+
+// ensureFn computes units, several at a time.
+type ensureFn struct {
+	Options Options
+	Why     reason
+
+	engine   *engine
+	run      *run.Run
+	computed *run.Counter
+	pool     *parallel.Pool[Unit]
+}
+
+func (fn *ensureFn) Setup(ctx context.Context) (err error) {
+	fn.run = run.Of(fn.Options.RunID)
+	fn.computed = fn.run.Counter("windows", "computed")
+	fn.engine, err = open(ctx, fn.Options)
+	return err
+}
+
+func (fn *ensureFn) StartBundle(ctx context.Context, _ func(string)) {
+	fn.pool = parallel.Start(runtime.GOMAXPROCS(0), func() (func(Unit) error, func() error) {
+		return func(u Unit) error { return fn.engine.ensure(ctx, u, fn.Why) }, nil
+	})
+}
+
+func (fn *ensureFn) ProcessElement(ctx context.Context, key string, _ func(*int64) bool, emit func(string)) error {
+	if fn.run.IsDraining() && fn.Why != early {
+		return nil // the watermark says that all time has come, but the next start goes on
+	}
+	u, err := ParseUnit(key)
+	if err != nil {
+		return err
+	}
+	emit(key)
+	fn.computed.Add(ctx, 1)
+	return fn.pool.Submit(ctx, u)
+}
+
+// FinishBundle waits until the results of the bundle are committed.
+func (fn *ensureFn) FinishBundle(context.Context, func(string)) error { return fn.pool.Wait() }
+
+// partitionOf gives the partition of a receipt as a unit.
+func partitionOf(receipt []byte, emit func(string, int64)) error {
+	r, err := parseReceipt(receipt)
+	if err == nil && r.Slot.Table == schemas.Interactions.Name {
+		emit(Unit{schemas.Interactions.Name, r.Start, r.End}.Key(), 0)
+	}
+	return err
+}
+
+func discard(string) {}

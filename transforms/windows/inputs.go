@@ -1,0 +1,260 @@
+package windows
+
+import (
+	"context"
+	"fmt"
+	"path"
+	"strings"
+	"sync"
+	"time"
+
+	"backbone/schemas"
+	"backbone/transforms/dedup"
+	"backbone/transforms/lake"
+	"backbone/transforms/lake/digest"
+	"backbone/transforms/lake/store"
+	"backbone/transforms/parallel"
+	"backbone/transforms/sessions"
+)
+
+// inputs are the files of interactions that results are made of, and what is remembered of them. Files never change, so nothing that
+// is remembered can be wrong.
+type inputs struct {
+	store   *store.Store
+	window  lake.Window
+	digests *dedup.Cache[*remembered]
+	cells   *dedup.Cache[*merged]
+}
+
+// The memory that is used for what may be needed again soon, in bytes.
+const (
+	digestMemory = 64 << 20
+	cellMemory   = 64 << 20
+)
+
+func newInputs(st *store.Store, window lake.Window) *inputs {
+	return &inputs{store: st, window: window, digests: dedup.NewCache[*remembered](digestMemory), cells: dedup.NewCache[*merged](cellMemory)}
+}
+
+// remembered is the digest of a file, once somebody has asked for it.
+type remembered struct {
+	mu     sync.Mutex
+	digest *digest.Digest
+}
+
+// merged are the cells of some files of a partition.
+type merged struct {
+	mu    sync.Mutex
+	files map[string]bool
+	cells *digest.Cells
+}
+
+// view is the files of some partitions as they were listed for one computation, so that it counts what it reads.
+type view struct {
+	in         *inputs
+	partitions map[int64]*partition // by start
+}
+
+// partition is a partition of interactions.
+type partition struct {
+	start, end int64
+	folder     string
+	files      []string // keys
+	marks      []string // names of the marks
+}
+
+func (in *inputs) view() *view { return &view{in: in, partitions: map[int64]*partition{}} }
+
+// partition lists the partition of a time.
+func (v *view) partition(ctx context.Context, micros int64) (*partition, error) {
+	start, end := v.in.window.Bounds(micros)
+	if p := v.partitions[start.UnixMicro()]; p != nil {
+		return p, nil
+	}
+	p := &partition{start: start.UnixMicro(), end: end.UnixMicro(), folder: schemas.Interactions.Name + "/" + v.in.window.Folder(start)}
+	for e, err := range v.in.store.ListDir(ctx, p.folder) {
+		if err != nil {
+			return nil, err
+		}
+		switch name := path.Base(e.Key); {
+		case isData(name):
+			p.files = append(p.files, e.Key)
+		case strings.HasPrefix(name, markPrefix):
+			p.marks = append(p.marks, name)
+		}
+	}
+	v.partitions[p.start] = p
+	return p, nil
+}
+
+func isData(name string) bool {
+	return strings.HasPrefix(name, "part-") && strings.HasSuffix(name, ".parquet")
+}
+
+// count returns how many files the partitions have that overlap [from, to).
+func (v *view) count(ctx context.Context, from, to int64) (n int64, err error) {
+	for at := from; at < to; {
+		p, err := v.partition(ctx, at)
+		if err != nil {
+			return 0, err
+		}
+		n += int64(len(p.files))
+		at = p.end
+	}
+	return n, nil
+}
+
+// load returns the digest of a file.
+func (in *inputs) load(ctx context.Context, file string) (*digest.Digest, error) {
+	r, release := in.digests.Get(file, func() *remembered { return &remembered{} })
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.digest == nil {
+		d, err := digest.Load(ctx, in.store, file)
+		if err != nil {
+			release(0)
+			return nil, err
+		}
+		r.digest = d
+	}
+	release(r.digest.Bytes())
+	return r.digest, nil
+}
+
+// loadAll returns the digests of files, which are read side by side.
+func (in *inputs) loadAll(ctx context.Context, files []string) ([]*digest.Digest, error) {
+	all := make([]*digest.Digest, len(files))
+	if len(files) == 0 {
+		return all, nil
+	}
+	pool := parallel.Start(min(8, len(files)), func() (func(int) error, func() error) {
+		return func(i int) (err error) {
+			all[i], err = in.load(ctx, files[i])
+			return err
+		}, nil
+	})
+	for i := range files {
+		if err := pool.Submit(ctx, i); err != nil {
+			break // Wait has it too
+		}
+	}
+	return all, pool.Wait()
+}
+
+// timeline gives sessions what they ask for.
+func (v *view) timeline(ctx context.Context, micros int64) (sessions.Partition, error) {
+	p, err := v.partition(ctx, micros)
+	if err != nil {
+		return sessions.Partition{}, err
+	}
+	digests, err := v.in.loadAll(ctx, p.files)
+	return sessions.Partition{Start: p.start, End: p.end, Digests: digests}, err
+}
+
+// cells returns the cells of the partitions that overlap [from, to), those of each merged.
+func (v *view) cells(ctx context.Context, from, to int64) (all []*digest.Cells, err error) {
+	for at := from; at < to; {
+		p, err := v.partition(ctx, at)
+		if err != nil {
+			return nil, err
+		}
+		if len(p.files) > 0 {
+			cells, err := v.in.merge(ctx, p)
+			if err != nil {
+				return nil, fmt.Errorf("cells of %s: %w", p.folder, err)
+			}
+			all = append(all, cells)
+		}
+		at = p.end
+	}
+	return all, nil
+}
+
+// merge returns the cells of a partition's files. What was merged before is taken from there.
+func (in *inputs) merge(ctx context.Context, p *partition) (*digest.Cells, error) {
+	m, release := in.cells.Get(p.folder, func() *merged { return &merged{files: map[string]bool{}, cells: &digest.Cells{}} })
+	m.mu.Lock()
+	defer func() {
+		n := m.cells.Bytes()
+		m.mu.Unlock()
+		release(n)
+	}()
+	var fresh []string
+	for _, file := range p.files {
+		if !m.files[file] {
+			fresh = append(fresh, file)
+		}
+	}
+	if len(m.files)+len(fresh) > len(p.files) {
+		// Somebody has listed the partition later, and merged more than is asked for.
+		return in.mergeAll(ctx, &digest.Cells{}, p.files)
+	}
+	cells, err := in.mergeAll(ctx, m.cells, fresh)
+	if err != nil {
+		return nil, err
+	}
+	for _, file := range fresh {
+		m.files[file] = true
+	}
+	m.cells = cells
+	return cells, nil
+}
+
+func (in *inputs) mergeAll(ctx context.Context, cells *digest.Cells, files []string) (*digest.Cells, error) {
+	digests, err := in.loadAll(ctx, files)
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range digests {
+		cells = digest.Merge(cells, d.Cells())
+	}
+	return cells, nil
+}
+
+// partitions calls each for all partitions of the table that have files.
+func (in *inputs) partitions(ctx context.Context, each func(p *partition) error) error {
+	table := schemas.Interactions.Name + "/"
+	var p *partition
+	flush := func() error {
+		if p == nil || len(p.files) == 0 {
+			return nil
+		}
+		return each(p)
+	}
+	for e, err := range in.store.List(ctx, table) {
+		if err != nil {
+			return err
+		}
+		folder, name := path.Split(e.Key)
+		folder = strings.TrimSuffix(folder, "/")
+		if p == nil || p.folder != folder {
+			if err := flush(); err != nil {
+				return err
+			}
+			p = nil
+			start, ok := in.startOf(strings.TrimPrefix(folder, table))
+			if !ok {
+				continue
+			}
+			from, to := in.window.Bounds(start.UnixMicro())
+			p = &partition{start: from.UnixMicro(), end: to.UnixMicro(), folder: folder}
+		}
+		switch {
+		case isData(name):
+			p.files = append(p.files, e.Key)
+		case strings.HasPrefix(name, markPrefix):
+			p.marks = append(p.marks, name)
+		}
+	}
+	return flush()
+}
+
+// startOf returns when the partition of a folder begins.
+func (in *inputs) startOf(folder string) (time.Time, bool) {
+	for _, form := range []string{"month=2006-01", "dt=2006-01-02", "dt=2006-01-02/hour=15", "dt=2006-01-02/hour=15/minute=04"} {
+		if t, err := time.Parse(form, folder); err == nil {
+			return t, in.window.Folder(t) == folder
+		}
+	}
+	return time.Time{}, false
+}
