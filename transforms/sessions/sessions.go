@@ -72,6 +72,9 @@ func Of(ctx context.Context, at int64, o Options, timeline Timeline) (all []sche
 	if err := c.add(own, own.End, nil); err != nil {
 		return nil, 0, 0, err
 	}
+	for i := range c.people {
+		c.sort(&c.people[i])
+	}
 	anybody := func(*person) bool { return true }
 	for to = own.End; to < own.End+gap; { // what goes on is not over
 		p, err := timeline(ctx, to)
@@ -84,7 +87,9 @@ func Of(ctx context.Context, at int64, o Options, timeline Timeline) (all []sche
 		to = p.End
 	}
 	for i := range c.people {
-		c.people[i].chain = c.sort(i).time
+		p := &c.people[i]
+		c.sort(p)
+		p.chain = p.events[0].time
 	}
 	for from = own.Start; from > 0; {
 		// What is earlier could be part of a session of these.
@@ -100,8 +105,8 @@ func Of(ctx context.Context, at int64, o Options, timeline Timeline) (all []sche
 			return nil, 0, 0, err
 		}
 		for i := range c.people {
-			if open(&c.people[i]) {
-				c.extend(i, gap)
+			if p := &c.people[i]; open(p) {
+				c.extend(p, gap)
 			}
 		}
 		from = p.Start
@@ -125,6 +130,7 @@ type who struct {
 type person struct {
 	who
 	events []event
+	sorted int   // how many of the events, from the first, are in order
 	chain  int64 // time of the earliest event from which on there is no pause until the first one in the partition
 }
 
@@ -200,13 +206,19 @@ func (c *collector) place(w who, of func(*person) bool) int {
 	return len(c.people)
 }
 
-// sort puts the events of somebody in order, and returns the first.
-func (c *collector) sort(i int) event {
-	events := c.people[i].events
-	if !slices.IsSortedFunc(events, c.compare) {
-		slices.SortFunc(events, c.compare)
+// sort puts the events of somebody in order. Those that came last are all before the others, or all after them.
+func (c *collector) sort(p *person) {
+	last := p.events[p.sorted:]
+	if len(last) == 0 {
+		return
 	}
-	return events[0]
+	if !slices.IsSortedFunc(last, c.compare) {
+		slices.SortFunc(last, c.compare)
+	}
+	if p.sorted > 0 && last[0].time < p.events[0].time {
+		p.events = slices.Concat(last, p.events[:p.sorted])
+	}
+	p.sorted = len(p.events)
 }
 
 // compare orders events by time, and those of one time by what they are, so that their order is always the same.
@@ -223,9 +235,8 @@ func (c *collector) compare(a, b event) int {
 }
 
 // extend follows the chain of somebody back.
-func (c *collector) extend(i int, gap int64) {
-	c.sort(i)
-	p := &c.people[i]
+func (c *collector) extend(p *person, gap int64) {
+	c.sort(p)
 	n, _ := slices.BinarySearchFunc(p.events, p.chain, func(e event, at int64) int { return cmp.Compare(e.time, at) })
 	for n--; n >= 0 && p.chain-p.events[n].time < gap; n-- {
 		p.chain = p.events[n].time

@@ -1,7 +1,7 @@
 // Package trending finds the items that most is done with in a window, and how far each of them came.
 //
-// It works on cells (package digest), which are partial aggregates: a window costs what its cells are, not what its events are, and an
-// item that has a third of all events is a cell like any other.
+// It works on cells (package digest), which are partial aggregates, and on sums of them, which windows share that overlap: a window costs
+// what its items are, not what its events are, and an item that has a third of all events is an item like any other.
 //
 // # Guarantees
 //
@@ -65,252 +65,278 @@ const separator = " > "
 // minute is what cells count in, in microseconds.
 const minute = 60_000_000
 
-// table counts events of items, or of items in one scope.
-type table struct {
-	types     int
-	rows      []row
-	countsAll []uint32 // of each row, by type
+// Sums are what the cells of a span of time come to, by item and country.
+type Sums struct {
+	end                     int64
+	items, countries, types []string // sorted
+	rows                    []sum    // sorted
+	counts                  []count
 }
 
-type row struct {
+// sum is what was done with an item from a country.
+type sum struct {
 	item              uint32
-	popularity, score float64
-	events            int64
+	country           uint16
+	score, popularity float64 // the latter at the end of the span
+	counts            uint32  // place of the first of its counts; they end where those of the next sum begin
 }
 
-func (t *table) add(item uint32) int {
-	t.rows = append(t.rows, row{item: item})
-	t.countsAll = append(t.countsAll, make([]uint32, t.types)...)
-	return len(t.rows) - 1
-}
+// count is how many events of a type there were.
+type count struct{ kind, n uint32 }
 
-func (t *table) counts(i int) []uint32 { return t.countsAll[i*t.types : (i+1)*t.types] }
-
-// Window is what a window holds of some cells: one Cells for each partition that it touches, in order. Times are microseconds since
-// 1970, of whole minutes.
-type Window struct {
-	items []string
-	types []string
-	all   *table
-	// countries have a table each.
-	countries map[string]*table
-}
-
-// Of counts the events in [start, end). o says how much they count; for Funnels alone it may be zero.
-func Of(parts []*digest.Cells, start, end int64, o Options) *Window {
-	w := &Window{countries: map[string]*table{}}
-	for _, p := range parts {
-		w.types = append(w.types, p.Types...)
-	}
-	slices.Sort(w.types)
-	w.types = slices.Compact(w.types)
-	weights := make([]float64, len(w.types))
-	for i, name := range w.types {
+// Sum adds up the cells in [start, end), of whole minutes in microseconds since 1970. Of o it takes Weights and HalfLife.
+func Sum(c *digest.Cells, start, end int64, o Options) *Sums {
+	s := &Sums{end: end, items: c.Items, countries: c.Countries, types: c.Types}
+	weights := make([]float64, len(c.Types))
+	for i, name := range c.Types {
 		weights[i] = o.Weights[name]
 	}
 	decay := decays(start, end, o.HalfLife)
-	w.all = &table{types: len(w.types)}
-	places := map[string]uint32{}       // of items
-	rows := map[*table]map[uint32]int{} // places of items in the tables of countries
-	for _, p := range parts {
-		kinds := make([]int, len(p.Types))
-		for i, name := range p.Types {
-			kinds[i], _ = slices.BinarySearch(w.types, name)
+	for _, cell := range c.List { // sorted by item and country
+		at := int64(cell.Minute)*minute - start
+		if at < 0 || at >= end-start {
+			continue
 		}
-		tables := make([]*table, len(p.Countries))
-		for i, name := range p.Countries {
-			if name == "" {
-				continue
-			}
-			if w.countries[name] == nil {
-				w.countries[name] = &table{types: len(w.types)}
-				rows[w.countries[name]] = map[uint32]int{}
-			}
-			tables[i] = w.countries[name]
+		if n := len(s.rows); n == 0 || s.rows[n-1].item != cell.Item || s.rows[n-1].country != cell.Country {
+			s.rows = append(s.rows, sum{item: cell.Item, country: cell.Country, counts: uint32(len(s.counts))})
 		}
-		place, inCountry := uint32(0), 0
-		for i, c := range p.List {
-			if at := int64(c.Minute) * minute; at < start || at >= end {
-				continue
-			}
-			fresh := i == 0 || p.List[i-1].Item != c.Item
-			if fresh || !w.has(place, p.Items[c.Item]) {
-				id := p.Items[c.Item]
-				n, ok := places[id]
-				if !ok {
-					n = uint32(w.all.add(uint32(len(w.items))))
-					places[id], w.items = n, append(w.items, id)
-				}
-				place, fresh = n, true
-			}
-			kind := kinds[c.Type]
-			weight := weights[kind] * float64(c.Count)
-			decayed := weight * decay[int64(c.Minute)-start/minute]
-			w.all.count(int(place), kind, c.Count, weight, decayed)
-			t := tables[c.Country]
-			if t == nil {
-				continue
-			}
-			if fresh || p.List[i-1].Country != c.Country || inCountry >= len(t.rows) || t.rows[inCountry].item != place {
-				n, ok := rows[t][place]
-				if !ok {
-					n = t.add(place)
-					rows[t][place] = n
-				}
-				inCountry = n
-			}
-			t.count(inCountry, kind, c.Count, weight, decayed)
+		r := &s.rows[len(s.rows)-1]
+		weight := weights[cell.Type] * float64(cell.Count)
+		r.score += weight
+		r.popularity += weight * decay[at/minute]
+		s.count(r.counts, uint32(cell.Type), cell.Count)
+	}
+	s.rows, s.counts = slices.Clone(s.rows), slices.Clone(s.counts) // without room to grow: they may be kept
+	return s
+}
+
+// count adds to the counts of the last row, of which there are few.
+func (s *Sums) count(first, kind, n uint32) {
+	for i := first; i < uint32(len(s.counts)); i++ {
+		if s.counts[i].kind == kind {
+			s.counts[i].n += n
+			return
 		}
 	}
-	return w
+	s.counts = append(s.counts, count{kind, n})
 }
 
-func (w *Window) has(place uint32, id string) bool {
-	return int(place) < len(w.items) && w.items[place] == id
+// of returns the counts of a row.
+func (s *Sums) of(row int) []count {
+	if row+1 < len(s.rows) {
+		return s.counts[s.rows[row].counts:s.rows[row+1].counts]
+	}
+	return s.counts[s.rows[row].counts:]
 }
 
-func (t *table) count(i, kind int, n uint32, weight, decayed float64) {
-	r := &t.rows[i]
-	r.score += weight
-	r.popularity += decayed
-	r.events += int64(n)
-	t.countsAll[i*t.types+kind] += n
-}
+// Bytes returns how much memory the sums take, but for their texts.
+func (s *Sums) Bytes() int64 { return int64(32*len(s.rows) + 8*len(s.counts) + 16*len(s.items)) }
 
-// decays returns what is left of an event's weight at the end of a window, by its minute.
+// decays returns what is left of an event's weight at the end of a span, by the minutes of the span.
 func decays(start, end int64, halfLife time.Duration) []float64 {
 	all := make([]float64, (end-start)/minute)
 	for i := range all {
-		all[i] = 1
-		if halfLife > 0 {
-			age := end - start - int64(i)*minute
-			all[i] = math.Exp2(-float64(age) / float64(halfLife.Microseconds()))
-		}
+		all[i] = left(end-start-int64(i)*minute, halfLife)
 	}
 	return all
 }
 
-// Trending returns the most popular items of each scope: of all, of each category, of each country.
-func (w *Window) Trending(o Options) (all []schemas.Trend) {
-	add := func(scope, value string, t *table, best []int) {
-		for i, n := range best {
-			r := t.rows[n]
-			all = append(all, schemas.Trend{
-				Scope: scope, ScopeValue: value, Rank: schemas.Some(int64(i + 1)), ItemID: w.items[r.item],
-				Popularity: schemas.Some(r.popularity), Score: schemas.Some(r.score), Events: schemas.Some(r.events),
-				EventsByType: w.byType(t.counts(n)),
-			})
-		}
-	}
-	every := w.best(w.all, o.Top)
-	for i := range w.all.rows {
-		every.add(i)
-	}
-	add(schemas.ScopeAll, "", w.all, every.list())
+// left is what is left of a weight after some time, in microseconds.
+func left(age int64, halfLife time.Duration) float64 {
+	return math.Exp2(-float64(age) / float64(halfLife.Microseconds()))
+}
 
+// row is an item in a scope.
+type row struct {
+	item              uint32 // place among the items of the window
+	score, popularity float64
+}
+
+// window adds up the sums of its parts.
+type window struct {
+	parts     []*Sums
+	items     []string
+	all       []row            // of each item
+	countries map[string][]row // of the items with any score there
+}
+
+// Trending returns the most popular items of each scope: of all, of each category, of each country. Parts are the sums of the parts of a
+// window, in the order of time, and end is its end. Of o it takes HalfLife, Top and Categories.
+func Trending(parts []*Sums, end int64, o Options) (trends []schemas.Trend) {
+	w := &window{parts: parts, countries: map[string][]row{}}
+	w.add(end, o.HalfLife)
+	trends = w.best(trends, schemas.ScopeAll, "", w.all, o.Top)
 	if o.Categories != nil {
-		best := map[string]*top{}
-		for i, r := range w.all.rows {
+		categories := map[string][]row{}
+		for _, r := range w.all {
 			for _, c := range o.Categories(w.items[r.item]) {
-				if best[c] == nil {
-					best[c] = w.best(w.all, o.Top)
-				}
-				best[c].add(i)
+				categories[c] = append(categories[c], r)
 			}
 		}
-		for _, c := range slices.Sorted(maps.Keys(best)) {
-			add(schemas.ScopeCategory, c, w.all, best[c].list())
+		for _, c := range slices.Sorted(maps.Keys(categories)) {
+			trends = w.best(trends, schemas.ScopeCategory, c, categories[c], o.Top)
 		}
 	}
 	for _, c := range slices.Sorted(maps.Keys(w.countries)) {
-		t := w.countries[c]
-		best := w.best(t, o.Top)
-		for i := range t.rows {
-			best.add(i)
-		}
-		add(schemas.ScopeCountry, c, t, best.list())
+		trends = w.best(trends, schemas.ScopeCountry, c, w.countries[c], o.Top)
 	}
-	return all
+	w.count(trends)
+	return trends
 }
 
-func (w *Window) byType(counts []uint32) []schemas.Number {
-	var numbers []schemas.Number
-	for i, n := range counts {
-		if n > 0 {
-			numbers = append(numbers, schemas.Number{Key: w.types[i], Value: float64(n)})
-		}
+// add adds up scores. Sums without any, such as those of what was only shown, are most, and are left out.
+func (w *window) add(end int64, halfLife time.Duration) {
+	type place struct {
+		item    uint32
+		country string
 	}
-	return numbers
-}
-
-// top keeps the best rows of a table.
-type top struct {
-	window *Window
-	table  *table
-	n      int
-	places []int // sorted and cut whenever there are twice as many as are kept
-}
-
-func (w *Window) best(t *table, n int) *top { return &top{window: w, table: t, n: n} }
-
-// add takes a row, if it has any score.
-func (b *top) add(place int) {
-	if b.table.rows[place].score <= 0 {
-		return
-	}
-	if b.places = append(b.places, place); len(b.places) >= 2*b.n {
-		b.list()
-	}
-}
-
-// list returns the best so far, by popularity and then by id.
-func (b *top) list() []int {
-	slices.SortFunc(b.places, func(i, k int) int {
-		x, y := b.table.rows[i], b.table.rows[k]
-		return cmp.Or(cmp.Compare(y.popularity, x.popularity), cmp.Compare(b.window.items[x.item], b.window.items[y.item]))
-	})
-	b.places = b.places[:min(b.n, len(b.places))]
-	return b.places
-}
-
-// Funnels returns how far each item came, sorted by item. Items of which nothing is known but other events are left out.
-func (w *Window) Funnels() (all []schemas.Funnel) {
-	kind := func(name string) int {
-		n, ok := slices.BinarySearch(w.types, name)
-		if !ok {
-			return -1
-		}
-		return n
-	}
-	kinds := [5]int{kind("impression"), kind("view"), kind("click"), kind("add_to_cart"), kind("purchase")}
-	order := make([]int, len(w.items))
-	for i := range order {
-		order[i] = i
-	}
-	slices.SortFunc(order, func(a, b int) int { return cmp.Compare(w.items[a], w.items[b]) })
-	for _, i := range order {
-		var n [5]int64
-		counts := w.all.counts(i)
-		for k, place := range kinds {
-			if place >= 0 {
-				n[k] = int64(counts[place])
+	places := map[string]uint32{}   // of items
+	inCountry := map[place]uint32{} // of items in the rows of countries
+	for _, p := range w.parts {
+		decay := left(end-p.end, halfLife)
+		item, known := uint32(0), false
+		for i, s := range p.rows {
+			if i == 0 || p.rows[i-1].item != s.item {
+				known = false
 			}
+			if s.score == 0 {
+				continue
+			}
+			if !known {
+				id := p.items[s.item]
+				n, ok := places[id]
+				if !ok {
+					n = uint32(len(w.items))
+					places[id], w.items, w.all = n, append(w.items, id), append(w.all, row{item: n})
+				}
+				item, known = n, true
+			}
+			w.all[item].take(s, decay)
+			country := p.countries[s.country]
+			if country == "" {
+				continue
+			}
+			n, ok := inCountry[place{item, country}]
+			if !ok {
+				n = uint32(len(w.countries[country]))
+				inCountry[place{item, country}], w.countries[country] = n, append(w.countries[country], row{item: item})
+			}
+			w.countries[country][n].take(s, decay)
 		}
-		if n == [5]int64{} {
+	}
+}
+
+func (r *row) take(s sum, decay float64) {
+	r.score += s.score
+	r.popularity += s.popularity * decay
+}
+
+// best adds the n best rows of a scope to the trends: by popularity, then by id.
+func (w *window) best(trends []schemas.Trend, scope, value string, rows []row, n int) []schemas.Trend {
+	var best []row
+	cut := func() {
+		slices.SortFunc(best, func(a, b row) int {
+			return cmp.Or(cmp.Compare(b.popularity, a.popularity), cmp.Compare(w.items[a.item], w.items[b.item]))
+		})
+		best = best[:min(n, len(best))]
+	}
+	for _, r := range rows {
+		if r.score <= 0 {
 			continue
 		}
-		f := schemas.Funnel{
-			ItemID: w.items[i], Impressions: schemas.Some(n[0]), Views: schemas.Some(n[1]), Clicks: schemas.Some(n[2]),
-			Carts: schemas.Some(n[3]), Purchases: schemas.Some(n[4]),
+		if best = append(best, r); len(best) >= 2*n+1000 { // so that a long tail is not sorted
+			cut()
 		}
-		if shown, clicked := n[0], n[2]; shown > 0 {
+	}
+	cut()
+	for i, r := range best {
+		trends = append(trends, schemas.Trend{
+			Scope: scope, ScopeValue: value, Rank: schemas.Some(int64(i + 1)), ItemID: w.items[r.item],
+			Popularity: schemas.Some(r.popularity), Score: schemas.Some(r.score), Events: schemas.Some[int64](0),
+		})
+	}
+	return trends
+}
+
+// count adds to the trends how many events of each type they had.
+func (w *window) count(trends []schemas.Trend) {
+	byItem := map[string][]*schemas.Trend{}
+	for i := range trends {
+		byItem[trends[i].ItemID] = append(byItem[trends[i].ItemID], &trends[i])
+	}
+	for _, p := range w.parts {
+		for i, s := range p.rows {
+			if i > 0 && p.rows[i-1].item == s.item {
+				continue
+			}
+			of := byItem[p.items[s.item]]
+			for k := i; len(of) > 0 && k < len(p.rows) && p.rows[k].item == s.item; k++ {
+				for _, t := range of {
+					if t.Scope == schemas.ScopeCountry && t.ScopeValue != p.countries[p.rows[k].country] {
+						continue
+					}
+					for _, c := range p.of(k) {
+						t.Events.V += int64(c.n)
+						addTo(&t.EventsByType, p.types[c.kind], float64(c.n))
+					}
+				}
+			}
+		}
+	}
+	for i := range trends {
+		slices.SortFunc(trends[i].EventsByType, func(a, b schemas.Number) int { return strings.Compare(a.Key, b.Key) })
+	}
+}
+
+// addTo adds to a number by its key, of which there are few.
+func addTo(numbers *[]schemas.Number, key string, n float64) {
+	for i := range *numbers {
+		if (*numbers)[i].Key == key {
+			(*numbers)[i].Value += n
+			return
+		}
+	}
+	*numbers = append(*numbers, schemas.Number{Key: key, Value: n})
+}
+
+// Funnels returns how far each item came, sorted by item. Items of which only other events are known are left out.
+func Funnels(parts []*Sums) (all []schemas.Funnel) {
+	places := map[string]int{}
+	for _, p := range parts {
+		steps := make([]int, len(p.types))
+		for i, name := range p.types {
+			steps[i] = slices.Index(funnelSteps, name)
+		}
+		for i, s := range p.rows {
+			for _, c := range p.of(i) {
+				if steps[c.kind] < 0 {
+					continue
+				}
+				n, ok := places[p.items[s.item]]
+				if !ok {
+					n = len(all)
+					places[p.items[s.item]] = n
+					zero := schemas.Some[int64](0)
+					all = append(all, schemas.Funnel{ItemID: p.items[s.item], Impressions: zero, Views: zero, Clicks: zero, Carts: zero, Purchases: zero})
+				}
+				f := &all[n]
+				[]*schemas.Int{&f.Impressions, &f.Views, &f.Clicks, &f.Carts, &f.Purchases}[steps[c.kind]].V += int64(c.n)
+			}
+		}
+	}
+	slices.SortFunc(all, func(a, b schemas.Funnel) int { return strings.Compare(a.ItemID, b.ItemID) })
+	for i := range all {
+		f := &all[i]
+		if shown, clicked := f.Impressions.V, f.Clicks.V; shown > 0 {
 			low, high := wilson(min(clicked, shown), shown)
 			f.CTR, f.CTRLow, f.CTRHigh = schemas.Some(float64(clicked)/float64(shown)), schemas.Some(low), schemas.Some(high)
 		}
-		all = append(all, f)
 	}
 	return all
 }
+
+// funnelSteps are the event types of a funnel.
+var funnelSteps = []string{"impression", "view", "click", "add_to_cart", "purchase"}
 
 // wilson returns the bounds of a proportion k of n at 95 % (E. B. Wilson, Probable inference, JASA 22, 1927).
 func wilson(k, n int64) (low, high float64) {

@@ -45,7 +45,7 @@ func newEngine(st *store.Store, o Options) (*engine, error) {
 		return nil, err
 	}
 	return &engine{
-		store: st, options: o, in: newInputs(st, layout.Window), items: newCategories(st),
+		store: st, options: o, in: newInputs(st, layout.Window, o.Bounded), items: newCategories(st),
 		made: dedup.NewCache[*madeSessions](sessionMemory),
 	}, nil
 }
@@ -155,7 +155,8 @@ func (e *engine) compute(ctx context.Context, v *view, u Unit, have *result, tim
 	o := &e.options
 	r := &result{from: u.Start, to: u.End}
 	var all []schemas.Session
-	var window *trending.Window
+	var parts []*trending.Sums
+	counts := trending.Options{Weights: o.Weights, HalfLife: o.HalfLife, Top: o.Top}
 	switch u.Table {
 	case schemas.Sessions.Name, schemas.CoOccurrences.Name:
 		var err error
@@ -163,11 +164,10 @@ func (e *engine) compute(ctx context.Context, v *view, u Unit, have *result, tim
 			return nil, err
 		}
 	case schemas.Trending.Name, schemas.Funnels.Name:
-		cells, err := v.cells(ctx, u.Start, u.End)
-		if err != nil {
+		var err error
+		if parts, err = v.sums(ctx, u.Start, u.End, counts); err != nil {
 			return nil, err
 		}
-		window = trending.Of(cells, u.Start, u.End, trending.Options{Weights: o.Weights, HalfLife: o.HalfLife})
 	default:
 		return nil, fmt.Errorf("table %q is none of windows", u.Table)
 	}
@@ -195,13 +195,12 @@ func (e *engine) compute(ctx context.Context, v *view, u Unit, have *result, tim
 		}
 		return r, encode(schemas.CoOccurrences, pairs.Top(o.TopPairs), func(c *schemas.CoOccurrence) *schemas.Pane { return &c.Pane }, pane, r)
 	case schemas.Funnels.Name:
-		return r, encode(schemas.Funnels, window.Funnels(), func(f *schemas.Funnel) *schemas.Pane { return &f.Pane }, pane, r)
+		return r, encode(schemas.Funnels, trending.Funnels(parts), func(f *schemas.Funnel) *schemas.Pane { return &f.Pane }, pane, r)
 	}
-	paths, err := e.items.at(ctx, u.End)
-	if err != nil {
+	if counts.Categories, err = e.items.at(ctx, u.End); err != nil {
 		return nil, err
 	}
-	trends := window.Trending(trending.Options{Top: o.Top, Categories: paths})
+	trends := trending.Trending(parts, u.End, counts)
 	if e.updates != nil && (have == nil || have.revision < r.revision) {
 		// Before the commit: after it nobody would know that nobody was told.
 		if err := e.updates.publish(ctx, u, pane, trends); err != nil {
@@ -334,12 +333,8 @@ func (e *engine) withSessions(ctx context.Context, v *view, p *partition, digest
 	gap := e.options.SessionGap.Microseconds()
 	first := p.end
 	for _, d := range digests {
-		err := d.Each(func(ev *digest.Event) error {
-			first = min(first, ev.Time)
-			return nil
-		})
-		if err != nil {
-			return nil, err
+		if d.Len() > 0 {
+			first = min(first, d.Earliest())
 		}
 	}
 	if first == p.end {

@@ -15,6 +15,7 @@ import (
 	"backbone/transforms/lake/store"
 	"backbone/transforms/parallel"
 	"backbone/transforms/sessions"
+	"backbone/transforms/trending"
 )
 
 // inputs are the files of interactions that results are made of, and what is remembered of them. Files never change, so nothing that
@@ -22,6 +23,7 @@ import (
 type inputs struct {
 	store   *store.Store
 	window  lake.Window
+	bounded bool // files do not come while results are computed
 	digests *dedup.Cache[*remembered]
 	cells   *dedup.Cache[*merged]
 }
@@ -32,8 +34,8 @@ const (
 	cellMemory   = 64 << 20
 )
 
-func newInputs(st *store.Store, window lake.Window) *inputs {
-	return &inputs{store: st, window: window, digests: dedup.NewCache[*remembered](digestMemory), cells: dedup.NewCache[*merged](cellMemory)}
+func newInputs(st *store.Store, window lake.Window, bounded bool) *inputs {
+	return &inputs{store: st, window: window, bounded: bounded, digests: dedup.NewCache[*remembered](digestMemory), cells: dedup.NewCache[*merged](cellMemory)}
 }
 
 // remembered is the digest of a file, once somebody has asked for it.
@@ -42,11 +44,13 @@ type remembered struct {
 	digest *digest.Digest
 }
 
-// merged are the cells of some files of a partition.
+// merged are the cells of some files of a partition, and what they come to.
 type merged struct {
-	mu    sync.Mutex
-	files map[string]bool
-	cells *digest.Cells
+	mu     sync.Mutex
+	files  map[string]bool
+	cells  *digest.Cells
+	sums   *trending.Sums
+	summed int // files that sums are of
 }
 
 // view is the files of some partitions as they were listed for one computation, so that it counts what it reads.
@@ -151,34 +155,57 @@ func (v *view) timeline(ctx context.Context, micros int64) (sessions.Partition, 
 	return sessions.Partition{Start: p.start, End: p.end, Digests: digests}, err
 }
 
-// cells returns the cells of the partitions that overlap [from, to), those of each merged.
-func (v *view) cells(ctx context.Context, from, to int64) (all []*digest.Cells, err error) {
+// sums returns what the partitions that overlap [from, to) come to in it.
+func (v *view) sums(ctx context.Context, from, to int64, o trending.Options) (all []*trending.Sums, err error) {
 	for at := from; at < to; {
 		p, err := v.partition(ctx, at)
 		if err != nil {
 			return nil, err
 		}
 		if len(p.files) > 0 {
-			cells, err := v.in.merge(ctx, p)
+			part, err := v.in.sum(ctx, p, max(from, p.start), min(to, p.end), o)
 			if err != nil {
 				return nil, fmt.Errorf("cells of %s: %w", p.folder, err)
 			}
-			all = append(all, cells)
+			all = append(all, part)
 		}
 		at = p.end
 	}
 	return all, nil
 }
 
-// merge returns the cells of a partition's files. What was merged before is taken from there.
-func (in *inputs) merge(ctx context.Context, p *partition) (*digest.Cells, error) {
+// sum returns what a partition comes to in [from, to), and remembers it if that is all of it.
+func (in *inputs) sum(ctx context.Context, p *partition, from, to int64, o trending.Options) (*trending.Sums, error) {
+	whole := from == p.start && to == p.end
 	m, release := in.cells.Get(p.folder, func() *merged { return &merged{files: map[string]bool{}, cells: &digest.Cells{}} })
 	m.mu.Lock()
 	defer func() {
 		n := m.cells.Bytes()
+		if m.sums != nil {
+			n += m.sums.Bytes()
+		}
 		m.mu.Unlock()
 		release(n)
 	}()
+	if whole && m.sums != nil && m.summed == len(p.files) {
+		return m.sums, nil
+	}
+	cells, err := in.merge(ctx, m, p)
+	if err != nil {
+		return nil, err
+	}
+	sums := trending.Sum(cells, from, to, o)
+	if whole {
+		m.sums, m.summed = sums, len(p.files)
+		if in.bounded { // no file will come to those that were merged
+			m.cells, m.files = &digest.Cells{}, map[string]bool{}
+		}
+	}
+	return sums, nil
+}
+
+// merge returns the cells of a partition's files. What was merged before is taken from there.
+func (in *inputs) merge(ctx context.Context, m *merged, p *partition) (*digest.Cells, error) {
 	var fresh []string
 	for _, file := range p.files {
 		if !m.files[file] {

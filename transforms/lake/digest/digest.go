@@ -42,10 +42,11 @@ func Name(file string) string {
 type Digest struct {
 	items, countries, types, surfaces, users, visitors []string
 
-	first  int64 // minute of the month's beginning, from which cells count
-	cells  []packed
-	events []byte
-	count  int // of events
+	first    int64 // minute of the month's beginning, from which cells count
+	cells    []packed
+	earliest int64
+	events   []byte
+	count    int // of events
 }
 
 // packed is a cell: 28 bits of item, 10 of country, 10 of type, 16 of the minute since the month began. How many
@@ -123,6 +124,9 @@ func Make(ctx context.Context, st *store.Store, file string) (*Digest, error) {
 // Len returns how many events the digest has.
 func (d *Digest) Len() int { return d.count }
 
+// Earliest returns the time of the earliest event.
+func (d *Digest) Earliest() int64 { return d.earliest }
+
 // Bytes returns how much memory the digest takes.
 func (d *Digest) Bytes() int64 {
 	n := int64(len(d.events) + 16*len(d.cells))
@@ -156,6 +160,7 @@ func (d *Digest) EachMinute(fn func(micros int64)) {
 func (d *Digest) Each(fn func(e *Event) error) error {
 	r := reader{b: d.events}
 	var e Event
+	users, visitors, types, surfaces, items := len(d.users), len(d.visitors), len(d.types), len(d.surfaces), len(d.items)
 	for range d.count {
 		e.Time += r.varint()
 		e.User = uint32(int64(e.User) + r.varint())
@@ -163,9 +168,16 @@ func (d *Digest) Each(fn func(e *Event) error) error {
 		head := r.uvarint()
 		e.Exposure, e.Type = head&1 != 0, uint32(head>>1)
 		e.Surface = uint32(r.uvarint())
+		if int(e.User) >= users || int(e.Visitor) >= visitors || int(e.Type) >= types || int(e.Surface) >= surfaces {
+			return ErrDamaged
+		}
 		e.Items = e.Items[:0]
 		for range r.count() {
-			e.Items = append(e.Items, uint32(r.uvarint()))
+			n := uint32(r.uvarint())
+			if int(n) >= items {
+				return ErrDamaged
+			}
+			e.Items = append(e.Items, n)
 		}
 		if r.bad {
 			return ErrDamaged
@@ -184,13 +196,14 @@ var ErrDamaged = errors.New("damaged digest")
 type Builder struct {
 	items, countries, types, surfaces, users, visitors dictionary
 
-	first  int64
-	keys   []uint64
-	events []byte
-	count  int
-	last   Event
-	own    []uint32 // items of the row
-	err    error
+	first    int64
+	keys     []uint64
+	earliest int64
+	events   []byte
+	count    int
+	last     Event
+	own      []uint32 // items of the row
+	err      error
 }
 
 // dictionary numbers texts by their first appearance.
@@ -266,6 +279,9 @@ func (b *Builder) Add(row *schemas.Interaction) {
 	for _, n := range b.own {
 		b.events = binary.AppendUvarint(b.events, uint64(n))
 	}
+	if b.count == 0 || e.Time < b.earliest {
+		b.earliest = e.Time
+	}
 	b.last = e
 	b.count++
 }
@@ -292,7 +308,7 @@ func (b *Builder) addCells(row *schemas.Interaction, kind uint32) {
 func (b *Builder) digest() *Digest {
 	d := &Digest{
 		items: b.items.list, countries: b.countries.list, types: b.types.list, surfaces: b.surfaces.list, users: b.users.list,
-		visitors: b.visitors.list, first: b.first, events: b.events, count: b.count,
+		visitors: b.visitors.list, first: b.first, earliest: b.earliest, events: b.events, count: b.count,
 	}
 	slices.Sort(b.keys)
 	for i, key := range b.keys {
@@ -305,7 +321,7 @@ func (b *Builder) digest() *Digest {
 }
 
 // The form of a digest: magic, version, checksum of what follows, and compressed (s2): the dictionaries, the first minute, the cells
-// (differences of their keys, and counts), the events.
+// (differences of their keys, and counts), the earliest time, the events.
 const (
 	magic   = "bbdg"
 	version = 1
@@ -336,6 +352,7 @@ func (d *Digest) encode() []byte {
 		out = binary.AppendUvarint(out, uint64(c.count))
 		last = c.key
 	}
+	out = binary.AppendVarint(out, d.earliest)
 	out = binary.AppendUvarint(out, uint64(d.count))
 	out = append(out, d.events...)
 	body := s2.Encode(nil, out)
@@ -372,27 +389,13 @@ func Decode(b []byte) (*Digest, error) {
 		}
 		d.cells = append(d.cells, c)
 	}
+	d.earliest = r.varint()
 	d.count = r.count()
 	d.events = r.b
 	if r.bad {
 		return nil, ErrDamaged
 	}
-	return d, d.check()
-}
-
-// check goes through the events, so that none refers to what is not there.
-func (d *Digest) check() error {
-	return d.Each(func(e *Event) error {
-		if int(e.User) >= len(d.users) || int(e.Visitor) >= len(d.visitors) || int(e.Type) >= len(d.types) || int(e.Surface) >= len(d.surfaces) {
-			return ErrDamaged
-		}
-		for _, n := range e.Items {
-			if int(n) >= len(d.items) {
-				return ErrDamaged
-			}
-		}
-		return nil
-	})
+	return d, nil
 }
 
 func (c packed) item() int    { return int(c.key >> (countryBits + typeBits + minuteBits)) }
@@ -407,6 +410,15 @@ type reader struct {
 }
 
 func (r *reader) uvarint() uint64 {
+	if len(r.b) > 0 && r.b[0] < 0x80 { // most are of one byte
+		v := uint64(r.b[0])
+		r.b = r.b[1:]
+		return v
+	}
+	return r.long()
+}
+
+func (r *reader) long() uint64 {
 	v, n := binary.Uvarint(r.b)
 	if n <= 0 {
 		r.bad, r.b = true, nil
@@ -417,13 +429,8 @@ func (r *reader) uvarint() uint64 {
 }
 
 func (r *reader) varint() int64 {
-	v, n := binary.Varint(r.b)
-	if n <= 0 {
-		r.bad, r.b = true, nil
-		return 0
-	}
-	r.b = r.b[n:]
-	return v
+	v := r.uvarint()
+	return int64(v>>1) ^ -int64(v&1) // zigzag
 }
 
 // count reads how many there are of something that takes a byte at least.
