@@ -78,7 +78,9 @@ func Check(ctx context.Context, o Options) (_ *Report, err error) {
 
 	err = compare(c, subject[schemas.Session]{
 		table: schemas.Sessions, pane: func(r *schemas.Session) *schemas.Pane { return &r.Pane },
-		key:     func(r *schemas.Session) string { return fmt.Sprint(r.UserID, "/", r.VisitorID, "/", r.StartTime.V) },
+		key: func(r *schemas.Session) rowKey {
+			return rowKey{Span{r.StartTime.V, r.StartTime.V}, [3]string{r.UserID, r.VisitorID}}
+		},
 		also:    func(r *schemas.Session) string { return r.SessionKey },
 		unknown: func(r *schemas.Session) { r.SessionKey = "" },
 	}, want.Sessions)
@@ -90,15 +92,15 @@ func Check(ctx context.Context, o Options) (_ *Report, err error) {
 	}
 	err = compare(c, subject[schemas.Funnel]{
 		table: schemas.Funnels, pane: func(r *schemas.Funnel) *schemas.Pane { return &r.Pane },
-		key: func(r *schemas.Funnel) string { return spanOf(&r.Pane).String() + " " + r.ItemID },
+		key: func(r *schemas.Funnel) rowKey { return rowKey{spanOf(&r.Pane), [3]string{r.ItemID}} },
 	}, want.Funnel)
 	if err != nil {
 		return nil, err
 	}
 	err = compare(c, subject[schemas.CoOccurrence]{
 		table: schemas.CoOccurrences, pane: func(r *schemas.CoOccurrence) *schemas.Pane { return &r.Pane },
-		key: func(r *schemas.CoOccurrence) string {
-			return spanOf(&r.Pane).String() + " " + r.ItemID + "/" + r.OtherItemID
+		key: func(r *schemas.CoOccurrence) rowKey {
+			return rowKey{spanOf(&r.Pane), [3]string{r.ItemID, r.OtherItemID}}
 		},
 	}, want.CoOccurrence)
 	if err != nil {
@@ -112,12 +114,20 @@ func Check(ctx context.Context, o Options) (_ *Report, err error) {
 	return c.report, nil
 }
 
+// rowKey is what a row is of: its window, or the time at which a session began, and texts of which some may be empty.
+type rowKey struct {
+	time  Span
+	texts [3]string
+}
+
+func (k rowKey) String() string { return fmt.Sprintf("%v %q", k.time, k.texts) }
+
 // subject is what is particular to a table.
 type subject[R any] struct {
 	table *schemas.Table[R]
 	pane  func(*R) *schemas.Pane
-	// key is what a row is of: there is one row of it, in one window.
-	key func(*R) string
+	// key says what a row is of: there is one row of it, in one window.
+	key func(*R) rowKey
 	// also is another text that is different in all rows; nil: there is none.
 	also func(*R) string
 	// unknown clears what the model does not say; nil: it says all.
@@ -139,7 +149,7 @@ func compare[R any](c *checker, s subject[R], want []R) error {
 	if s.ranks != nil {
 		spared = s.ranks(c, got)
 	}
-	wanted, rows, seen := map[string]*R{}, map[Span]int{}, map[string]bool{}
+	wanted, rows, seen, also := map[rowKey]*R{}, map[Span]int{}, map[rowKey]bool{}, map[string]bool{}
 	for i := range want {
 		r := &want[i]
 		wanted[s.key(r)] = r
@@ -148,21 +158,21 @@ func compare[R any](c *checker, s subject[R], want []R) error {
 	for i := range got {
 		r := &got[i]
 		key := s.key(r)
-		if seen[key] || s.also != nil && seen[s.also(r)] {
-			c.differ(RowTwice, "%s: %s", s.table.Name, key)
+		if seen[key] || s.also != nil && also[s.also(r)] {
+			c.differ(RowTwice, "%s: %v", s.table.Name, key)
 			continue
 		}
 		if seen[key] = true; s.also != nil {
-			seen[s.also(r)] = true
+			also[s.also(r)] = true
 		}
 		model, ok := wanted[key]
 		switch span := spanOf(s.pane(r)); {
 		case ok:
 			if same, diff := s.same(model, r); !same {
-				c.differ(RowDifferent, "%s: %s (-want +got):\n%s", s.table.Name, key, diff)
+				c.differ(RowDifferent, "%s: %v (-want +got):\n%s", s.table.Name, key, diff)
 			}
 		case rows[span] > 0: // a window that is extra is told in whole
-			c.differ(RowExtra, "%s: %s", s.table.Name, key)
+			c.differ(RowExtra, "%s: %v", s.table.Name, key)
 		}
 	}
 	for span := range windows {
@@ -182,7 +192,7 @@ func compare[R any](c *checker, s subject[R], want []R) error {
 		switch span := spanOf(s.pane(r)); {
 		case seen[key]:
 		case windows[span] != "":
-			c.differ(RowMissing, "%s: %s", s.table.Name, key)
+			c.differ(RowMissing, "%s: %v", s.table.Name, key)
 		case !missing[span]:
 			missing[span] = true
 			c.differ(WindowMissing, "%s: %v, with %d rows", s.table.Name, span, rows[span])
@@ -200,16 +210,17 @@ func read[R any](c *checker, s subject[R]) (got []R, windows map[Span]string, er
 		return nil, nil, err
 	}
 	windows = map[Span]string{}
-	var texts []string
+	var sums []string
 	rows := 0
 	for _, key := range files {
 		spans := map[Span]bool{}
 		err := eachResult(c.ctx, c.store, key, s.table, func(r R) {
 			pane := s.pane(&r)
 			span := spanOf(pane)
-			texts = append(texts, s.text(&r))
+			sum := sha256.Sum256([]byte(s.text(&r)))
+			sums = append(sums, string(sum[:16]))
 			if rows++; pane.Timing != schemas.PaneSettled {
-				c.differ(RowUnsettled, "%s: %s is %q in %s", s.table.Name, s.key(&r), pane.Timing, key)
+				c.differ(RowUnsettled, "%s: %v is %q in %s", s.table.Name, s.key(&r), pane.Timing, key)
 			}
 			first, known := windows[span]
 			if !known {
@@ -233,7 +244,7 @@ func read[R any](c *checker, s subject[R]) (got []R, windows map[Span]string, er
 			c.differ(FileMixed, "%s has %d", key, len(spans))
 		}
 	}
-	c.report.Tables[s.table.Name] = Table{Files: len(files), Windows: len(windows), Rows: rows, Hash: hash(texts)}
+	c.report.Tables[s.table.Name] = Table{Files: len(files), Windows: len(windows), Rows: rows, Hash: hash(sums)}
 	return got, windows, nil
 }
 
@@ -323,13 +334,17 @@ func (s subject[R]) text(r *R) string {
 		case schemas.String:
 			b = strconv.AppendQuote(b, *c.Str(r))
 		case schemas.Strings:
-			b = fmt.Appendf(b, "%q", *c.List(r))
+			for _, one := range *c.List(r) {
+				b = strconv.AppendQuote(b, one)
+			}
 		case schemas.Numbers:
 			for _, n := range *c.Numbers(r) {
-				b = fmt.Appendf(b, "%q:%v ", n.Key, n.Value)
+				b = strconv.AppendFloat(strconv.AppendQuote(b, n.Key), n.Value, 'e', 11, 64)
 			}
 		case schemas.Int64, schemas.Micros:
-			b = fmt.Append(b, *c.Int(r))
+			if n := *c.Int(r); n.Set {
+				b = strconv.AppendInt(b, n.V, 10)
+			}
 		case schemas.Boolean:
 			b = fmt.Append(b, *c.Bool(r))
 		case schemas.Float64:

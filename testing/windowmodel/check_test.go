@@ -401,7 +401,7 @@ func TestReportTellsDifferences(t *testing.T) {
 	l := rightLake()
 	l.funnel[funnel15][0].Views = 5
 	text := check(t, l, rightSettings).String()
-	for _, want := range []string{"1 rows that differ", "funnel: 2026-11-22T15:00:00Z+1h0m0s b", "5", "trending: 13 rows of 5 windows"} {
+	for _, want := range []string{"1 rows that differ", `funnel: 2026-11-22T15:00:00Z+1h0m0s ["b" "" ""]`, "5", "trending: 13 rows of 5 windows"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%q is not in the report:\n%s", want, text)
 		}

@@ -21,14 +21,14 @@ func Compute(events []Event, s Settings) (r Results) {
 	})
 	r.Sessions = sessions(events, s)
 	minutes := map[int64]bool{} // a window has an event if it has the minute of one
-	mentions := map[place][]*Event{}
+	mentions := map[place][]mention{}
 	for i := range events {
 		e := &events[i]
 		minutes[floor(e.Time, minute)] = true
 		for _, item := range e.Items {
 			all, country := place{schemas.ScopeAll, "", item}, place{schemas.ScopeCountry, e.Country, item}
-			if mentions[all] = append(mentions[all], e); e.Country != "" {
-				mentions[country] = append(mentions[country], e)
+			if mentions[all] = append(mentions[all], mention{e.Time, e.Type}); e.Country != "" {
+				mentions[country] = append(mentions[country], mention{e.Time, e.Type})
 			}
 		}
 	}
@@ -81,7 +81,7 @@ func session(who [2]string, events []*Event, s Settings) schemas.Session {
 	start, end := events[0].Time, events[len(events)-1].Time
 	r := schemas.Session{
 		UserID: who[0], VisitorID: who[1], StartTime: schemas.Some(start), EndTime: schemas.Some(end),
-		Duration: schemas.Some(float64(end-start) / 1e6), Events: schemas.Some(int64(len(events))), EventsByType: byType(events),
+		Duration: schemas.Some(float64(end-start) / 1e6), Events: schemas.Some(int64(len(events))), EventsByType: byType(events, func(e *Event) string { return e.Type }),
 		EntrySurface: events[0].Surface, Pane: pane(s.Partition(end)),
 		Converted: schemas.Some(slices.ContainsFunc(events, func(e *Event) bool { return e.Type == "purchase" })),
 	}
@@ -98,44 +98,56 @@ func session(who [2]string, events []*Event, s Settings) schemas.Session {
 // place is where an item may have a rank.
 type place struct{ scope, value, item string }
 
+// mention is what counts of an event in a place.
+type mention struct {
+	time      int64
+	eventType string
+}
+
 // trends returns the ranks of a window. The numbers of an item in a category are those that it has among all.
-func trends(mentions map[place][]*Event, w Span, s Settings) (all []schemas.Trend) {
+func trends(mentions map[place][]mention, w Span, s Settings) (all []schemas.Trend) {
+	type candidate struct {
+		item              string
+		types             []schemas.Number
+		events            int
+		score, popularity float64
+	}
 	categories := s.Categories(w.End)
-	scopes := map[place][]schemas.Trend{}
+	scopes := map[[2]string][]candidate{}
 	for p, events := range mentions {
-		events = within(events, w, func(e *Event) int64 { return e.Time })
-		r := schemas.Trend{Scope: p.scope, ScopeValue: p.value, ItemID: p.item, Pane: pane(w)}
-		score, popularity := 0.0, 0.0
-		for _, e := range events {
-			if weight := s.Weights[e.Type]; weight != 0 {
-				score += weight
-				popularity += weight * math.Exp2(-float64(w.End-floor(e.Time, minute))/float64(s.HalfLife.Microseconds()))
-			}
+		events = within(events, w, func(m mention) int64 { return m.time })
+		c := candidate{item: p.item, events: len(events), types: byType(events, func(m mention) string { return m.eventType })}
+		for _, n := range c.types {
+			c.score += n.Value * s.Weights[n.Key]
 		}
-		if score <= 0 {
+		if c.score <= 0 {
 			continue
 		}
-		r.Score, r.Popularity = schemas.Some(score), schemas.Some(popularity)
-		r.Events, r.EventsByType = schemas.Some(int64(len(events))), byType(events)
-		in := place{p.scope, p.value, ""}
-		scopes[in] = append(scopes[in], r)
+		for _, e := range events {
+			if weight := s.Weights[e.eventType]; weight != 0 {
+				age := float64(w.End - floor(e.time, minute))
+				c.popularity += weight * math.Exp2(-age/float64(s.HalfLife.Microseconds()))
+			}
+		}
+		in := [2]string{p.scope, p.value}
+		scopes[in] = append(scopes[in], c)
 		if p.scope == schemas.ScopeAll {
-			for _, r.ScopeValue = range paths(categories[p.item]) {
-				r.Scope = schemas.ScopeCategory
-				in = place{r.Scope, r.ScopeValue, ""}
-				scopes[in] = append(scopes[in], r)
+			for _, category := range paths(categories[p.item]) {
+				in := [2]string{schemas.ScopeCategory, category}
+				scopes[in] = append(scopes[in], c)
 			}
 		}
 	}
-	for _, top := range scopes {
-		slices.SortFunc(top, func(a, b schemas.Trend) int {
-			return cmp.Or(cmp.Compare(b.Popularity.V, a.Popularity.V), cmp.Compare(a.ItemID, b.ItemID))
+	for in, top := range scopes {
+		slices.SortFunc(top, func(a, b candidate) int {
+			return cmp.Or(cmp.Compare(b.popularity, a.popularity), cmp.Compare(a.item, b.item))
 		})
-		top = top[:min(s.Top, len(top))]
-		for i := range top {
-			top[i].Rank = schemas.Some(int64(i + 1))
+		for i, c := range top[:min(s.Top, len(top))] {
+			all = append(all, schemas.Trend{
+				Scope: in[0], ScopeValue: in[1], Rank: schemas.Some(int64(i + 1)), ItemID: c.item, Popularity: schemas.Some(c.popularity),
+				Score: schemas.Some(c.score), Events: schemas.Some(int64(c.events)), EventsByType: c.types, Pane: pane(w),
+			})
 		}
-		all = append(all, top...)
 	}
 	return all
 }

@@ -2,7 +2,6 @@ package windowmodel
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 
 	"backbone/schemas"
@@ -14,22 +13,24 @@ import (
 func trending(top int) subject[schemas.Trend] {
 	return subject[schemas.Trend]{
 		table: schemas.Trending, pane: func(r *schemas.Trend) *schemas.Pane { return &r.Pane },
-		key:     func(r *schemas.Trend) string { return fmt.Sprint(scopeOf(r), " ", r.ItemID) },
+		key: func(r *schemas.Trend) rowKey {
+			return rowKey{spanOf(&r.Pane), [3]string{r.Scope, r.ScopeValue, r.ItemID}}
+		},
 		unknown: func(r *schemas.Trend) { r.Rank = schemas.Int{} },
 		ranks: func(c *checker, got []schemas.Trend) (spared func(*schemas.Trend) bool) {
-			scopes := map[scope][]*schemas.Trend{}
+			scopes := map[rowKey][]*schemas.Trend{}
 			for i := range got {
 				r := &got[i]
 				scopes[scopeOf(r)] = append(scopes[scopeOf(r)], r)
 			}
-			last := map[scope]float64{} // the popularity of the last row of scopes that are full
+			last := map[rowKey]float64{} // the popularity of the last row of scopes that are full
 			for s, rows := range scopes {
 				slices.SortStableFunc(rows, func(a, b *schemas.Trend) int {
 					return cmp.Or(cmp.Compare(b.Popularity.V, a.Popularity.V), cmp.Compare(a.ItemID, b.ItemID))
 				})
 				for i, r := range rows {
 					if r.Rank.V != int64(i+1) || i >= top {
-						c.differ(RowMisranked, "trending: %v %s has rank %d, want %d, of at most %d", s, r.ItemID, r.Rank.V, i+1, top)
+						c.differ(RowMisranked, "trending: %v %q has rank %d, want %d, of at most %d", s, r.ItemID, r.Rank.V, i+1, top)
 					}
 				}
 				if len(rows) >= top {
@@ -44,12 +45,7 @@ func trending(top int) subject[schemas.Trend] {
 	}
 }
 
-// scope is what has ranks of its own.
-type scope struct {
-	window      Span
-	name, value string
+// scopeOf returns what an item is ranked in.
+func scopeOf(r *schemas.Trend) rowKey {
+	return rowKey{spanOf(&r.Pane), [3]string{r.Scope, r.ScopeValue}}
 }
-
-func scopeOf(r *schemas.Trend) scope { return scope{spanOf(&r.Pane), r.Scope, r.ScopeValue} }
-
-func (s scope) String() string { return fmt.Sprintf("%v %s %q", s.window, s.name, s.value) }
