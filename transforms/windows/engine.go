@@ -362,14 +362,15 @@ func (e *engine) withSessions(ctx context.Context, v *view, p *partition, digest
 		if err != nil {
 			return nil, err
 		}
-		if have == nil && after.start-p.end < gap && len(after.files) == 0 { // it may go on beyond a partition without events
-			at = after.end
-			continue
-		}
-		if have == nil || have.from > p.start {
+		// Without a result, no session has ended in it, or one was removed to be replaced when a run was killed. If it is not yet
+		// settled, its own notice is to come.
+		done, _ := e.marked(after)
+		if have == nil && !done && after.start-p.end >= gap || have != nil && have.from > p.start {
 			return all, nil
 		}
-		all = append(all, after)
+		if have != nil || done {
+			all = append(all, after)
+		}
 		at = after.end
 	}
 }
