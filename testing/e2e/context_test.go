@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -78,18 +79,19 @@ func (w *world) contextsOf() string {
 	return path
 }
 
-// Interactions that are joined to a context stream are the same in a batch, and in a stream that is killed again and again.
+// Interactions that are joined to a context stream are the same in a batch, and in a stream that is killed again and again; and so are
+// their windows.
 func TestContextsKilledAtRandom(t *testing.T) {
 	slow(t)
 	day := dayOf(t, *eventsFlag)
 	rand := seeded(t)
 	batch := &world{T: t, day: day, lake: filepath.Join(t.TempDir(), "lake"), rand: rand}
 	contexts := batch.contextsOf()
-	s := batch.start(batch.files(), "--context", contexts).finish()
+	s := batch.start(batch.files(), append(slices.Clip(aggregate), "--context", contexts)...).finish()
 	if s.DeadLettered != int64(day.total.Broken) {
 		t.Errorf("%d dead letters, want %d: all contexts are good", s.DeadLettered, day.total.Broken)
 	}
-	want := joinedHash(t, batch.lake)
+	want, wantWindows := joinedHash(t, batch.lake), batch.windowsAreTheModel()
 
 	w := &world{T: t, day: day, lake: filepath.Join(t.TempDir(), "lake"), rand: rand}
 	server := w.startBroker(pubsubserver.Options{MaxLease: shortLease})
@@ -98,7 +100,8 @@ func TestContextsKilledAtRandom(t *testing.T) {
 		t.Fatal(err)
 	}
 	start := func() *job {
-		return w.startStream("--context", "pubsub://shop/contexts", "--context_flush", "200ms", "--context_wait", "500ms")
+		args := []string{"--context", "pubsub://shop/contexts", "--context_flush", "200ms", "--context_wait", "500ms"}
+		return w.startStream(append(args, settleSoon...)...)
 	}
 	backlog := func() int64 { return server.Stats().Subscriptions[contextSubscription].Backlog }
 	stream := start()
@@ -117,8 +120,10 @@ func TestContextsKilledAtRandom(t *testing.T) {
 		kill(5 * time.Second)
 	}
 	publisher.wantExit(0)
-	w.untilAllAcked(stream)
-	stream.drain()
+	w.settleStream(stream)
+	if got := w.windowsAreTheModel(); got != wantWindows {
+		t.Errorf("after %d kills the windows have hash %s, want %s as in a batch", kills, got, wantWindows)
+	}
 	if got := joinedHash(t, w.lake); got != want {
 		t.Errorf("after %d kills the rows have hash %v, want %v as in a batch", kills, got, want)
 	}

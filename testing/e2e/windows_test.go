@@ -24,6 +24,9 @@ var aggregate = []string{"--aggregate", "sessions,trending,funnel,co_occurrence"
 // settleSoon is for streams: the day lies months back, so that all windows are settled once the subscription is silent.
 var settleSoon = append(slices.Clip(aggregate), "--early", "1s", "--grace", "1s", "--idle", "2s")
 
+// windowEvents is the size of a day whose windows are computed again and again.
+func windowEvents() int { return *eventsFlag / 3 }
+
 // emptyLake is a world with a lake of its own on the local disk.
 func emptyLake(t *testing.T, d *day) *world {
 	t.Helper()
@@ -112,9 +115,20 @@ func (w *world) windowsAreTheModel() string {
 	return report.Hash
 }
 
+// windows compares the tables of windows with the model.
 func (w *world) windows() *windowmodel.Report {
 	w.Helper()
-	report, err := windowmodel.Check(w.Context(), windowmodel.Options{Lake: w.lake})
+	return w.windowsWith("1h,24h/1h")
+}
+
+// windowsWith does that for a run that has other windows than the default ones.
+func (w *world) windowsWith(list string) *windowmodel.Report {
+	w.Helper()
+	windows, err := windowmodel.ParseWindows(list)
+	if err != nil {
+		w.Fatal(err)
+	}
+	report, err := windowmodel.Check(w.Context(), windowmodel.Options{Lake: w.lake, Settings: windowmodel.Settings{Windows: windows}})
 	if err != nil {
 		w.Fatal(err)
 	}

@@ -25,7 +25,8 @@ type Proxy struct {
 	queue  []action
 	always action // when the queue is empty; nil passes
 	writes int
-	random *random // nil: nothing fails at random
+	random *random                    // nil: nothing fails at random
+	hold   func(r *http.Request) bool // nil: nothing is held by what it is
 	failed int
 }
 
@@ -96,6 +97,9 @@ func (p *Proxy) next(r *http.Request) action {
 	if act := p.nextRandom(); act != nil {
 		return act
 	}
+	if p.holds(r) {
+		return held
+	}
 	switch r.Method {
 	case http.MethodGet, http.MethodHead, http.MethodDelete:
 		return nil
@@ -130,11 +134,11 @@ func (p *Proxy) Writes() int {
 	return p.writes
 }
 
-// Heal forgets all that was queued, and FailAtRandom.
+// Heal forgets all that was queued, FailAtRandom and HoldWhere.
 func (p *Proxy) Heal() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.queue, p.always, p.random = nil, nil, nil
+	p.queue, p.always, p.random, p.hold = nil, nil, nil, nil
 }
 
 // FailAtRandom makes a share of all requests, reads too, go wrong: the answer is 429 or 503, or the connection is
@@ -192,13 +196,31 @@ func cutBody(_ http.ResponseWriter, r *http.Request, pass http.Handler) {
 // Hold keeps the next write from the server until its client gives up, and closes arrived once it has come.
 func (p *Proxy) Hold() (arrived <-chan struct{}) {
 	came := make(chan struct{})
-	p.add(1, func(_ http.ResponseWriter, r *http.Request, _ http.Handler) {
-		_, _ = io.Copy(io.Discard, r.Body) // Only then the server notices that a client has gone.
+	p.add(1, func(w http.ResponseWriter, r *http.Request, pass http.Handler) {
 		close(came)
-		<-r.Context().Done()
-		panic(http.ErrAbortHandler)
+		held(w, r, pass)
 	})
 	return came
+}
+
+// HoldWhere keeps requests of any kind from the server until their clients give up, if which is true of them. It is asked about all
+// requests, one at a time.
+func (p *Proxy) HoldWhere(which func(r *http.Request) bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.hold = which
+}
+
+func (p *Proxy) holds(r *http.Request) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.hold != nil && p.hold(r)
+}
+
+func held(_ http.ResponseWriter, r *http.Request, _ http.Handler) {
+	_, _ = io.Copy(io.Discard, r.Body) // Only then the server notices that a client has gone.
+	<-r.Context().Done()
+	panic(http.ErrAbortHandler)
 }
 
 // half is a body that breaks.

@@ -34,6 +34,8 @@ type engine struct {
 	locks [64]sync.Mutex // of units
 	made  *dedup.Cache[*madeSessions]
 
+	settling sync.Mutex // sessions of a stream; see settleSessions
+
 	// done is what is settled in an input that has ended, so that it is not looked at again for each partition that touches it.
 	done sync.Map // Unit -> bool
 }
@@ -101,13 +103,12 @@ func (e *engine) ensureOnce(ctx context.Context, u Unit, why reason) (again bool
 		return false, err
 	}
 	v := e.in.view()
-	upToDate := false
 	if have != nil {
 		n, err := v.count(ctx, have.from, have.to)
 		if err != nil {
 			return false, err
 		}
-		upToDate = n == have.files() && !e.force
+		upToDate := n == have.files() && !e.force
 		switch {
 		case have.settled && why == early, have.over() && why == early: // what is late has its own notice
 			return false, nil
@@ -139,11 +140,21 @@ func (e *engine) ensureOnce(ctx context.Context, u Unit, why reason) (again bool
 	if why != settled {
 		return false, e.commitLive(ctx, u, r)
 	}
-	if err := e.settle(ctx, u, r); err != nil {
-		return false, err
+	if u.Table == schemas.Sessions.Name {
+		if !e.options.Bounded {
+			e.settling.Lock()
+			defer e.settling.Unlock()
+			v = e.in.view()
+			if n, err := v.count(ctx, r.from, r.to); err != nil || n != r.files() {
+				return true, err
+			}
+		}
+		err = e.settleSessions(ctx, v, u, r)
+	} else {
+		err = e.settle(ctx, u, r)
 	}
-	if e.options.Bounded {
-		return false, nil
+	if err != nil || e.options.Bounded {
+		return false, err
 	}
 	// Whoever settled a newer result meanwhile may have lost it to this one.
 	n, err := e.in.view().count(ctx, r.from, r.to)
@@ -274,6 +285,42 @@ func (e *engine) sessionsOf(ctx context.Context, v *view, p *partition, r *resul
 	}
 	r.from, r.to = min(r.from, m.from), max(r.to, m.to)
 	return m.all, nil
+}
+
+// settleSessions settles the sessions of a partition. They may have begun with others that had ended in earlier partitions: those go from
+// there first, so that no reader sees them in two. Whoever settles sessions in a stream does it of all files that there are, one at a
+// time, so that none of them can come back.
+func (e *engine) settleSessions(ctx context.Context, v *view, u Unit, r *result) error {
+	for at := r.from; at < u.Start; {
+		p, err := v.partition(ctx, at)
+		if err != nil {
+			return err
+		}
+		at = p.end
+		before := Unit{schemas.Sessions.Name, p.start, p.end}
+		have, err := e.read(ctx, before.key())
+		if err != nil {
+			return err
+		}
+		if have == nil {
+			continue
+		}
+		n, err := v.count(ctx, have.from, have.to)
+		if err != nil {
+			return err
+		}
+		if n == have.files() {
+			continue
+		}
+		now, err := e.compute(ctx, v, before, have, schemas.PaneSettled)
+		if err != nil {
+			return err
+		}
+		if err := e.settleSessions(ctx, v, before, now); err != nil {
+			return err
+		}
+	}
+	return e.settle(ctx, u, r)
 }
 
 // touched returns the units, but for that of the partition itself, which files of a partition are part of.
