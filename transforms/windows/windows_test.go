@@ -520,3 +520,28 @@ func TestAnyOrder(t *testing.T) {
 		}
 	})
 }
+
+// A session that moves on to another partition is never in both.
+func TestSessionMovesOn(t *testing.T) {
+	o := testOptions(t)
+	st := openStore(t, o.URL)
+	e, err := newEngine(st, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sessionsIn := func(hour int) Unit { return Unit{schemas.Sessions.Name, at(hour, 0).UnixMicro(), at(hour+1, 0).UnixMicro()} }
+	for _, step := range []struct {
+		events []event
+		hour   int
+	}{{[]event{"10:50 u view a"}, 10}, {[]event{"11:10 u view b"}, 11}, {[]event{"11:35 u view b"}, 11}, {[]event{"12:01 u view c"}, 12}} {
+		if _, err := commit(t.Context(), st, true, step.events...); err != nil {
+			t.Fatal(err)
+		}
+		if err := e.ensure(t.Context(), sessionsIn(step.hour), settled, tally{}); err != nil {
+			t.Fatal(err)
+		}
+		if got := sessionsOf(t, o); len(got) != 1 {
+			t.Errorf("after %s there are %d sessions: %q", step.events[0], len(got), got)
+		}
+	}
+}
