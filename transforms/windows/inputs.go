@@ -2,6 +2,7 @@ package windows
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path"
 	"strings"
@@ -139,7 +140,7 @@ func (in *inputs) loadAll(ctx context.Context, files []string) ([]*digest.Digest
 	})
 	for i := range files {
 		if err := pool.Submit(ctx, i); err != nil {
-			break // Wait has it too
+			return nil, errors.Join(err, pool.Wait())
 		}
 	}
 	return all, pool.Wait()
