@@ -45,6 +45,11 @@ func (w *world) untilSettled(streams ...*job) {
 	w.Helper()
 	w.untilAllAcked(streams...)
 	st := w.openStore()
+	defer func() {
+		if w.Failed() {
+			w.Logf("not settled: %q", w.unsettled(st))
+		}
+	}()
 	until(w.T, "all windows are settled", func() bool {
 		for _, j := range streams {
 			if !j.running() {

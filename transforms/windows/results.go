@@ -112,6 +112,9 @@ func (e *engine) read(ctx context.Context, key string) (*result, error) {
 // commitLive makes a result durable that is not settled. Of two with one revision, one is as good as the other.
 func (e *engine) commitLive(ctx context.Context, u Unit, r *result) error {
 	_, err := e.store.Commit(ctx, u.liveKey(r.revision), r.body)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil // another run has settled the window, and removed it at once
+	}
 	return err
 }
 
@@ -119,6 +122,9 @@ func (e *engine) commitLive(ctx context.Context, u Unit, r *result) error {
 func (e *engine) settle(ctx context.Context, u Unit, r *result) error {
 	for {
 		outcome, err := e.store.Commit(ctx, u.key(), r.body)
+		if errors.Is(err, store.ErrNotFound) {
+			continue // another run has removed it at once, to replace it
+		}
 		if err != nil {
 			return err
 		}
@@ -169,7 +175,8 @@ func (e *engine) marked(p *partition) (ever, all bool) {
 // mark marks a partition, and removes its older marks.
 func (e *engine) mark(ctx context.Context, p *partition) error {
 	name := e.markName(len(p.files))
-	if _, err := e.store.Commit(ctx, path.Join(p.folder, name), nil); err != nil {
+	// Another run that has seen more files may remove it at once.
+	if _, err := e.store.Commit(ctx, path.Join(p.folder, name), nil); err != nil && !errors.Is(err, store.ErrNotFound) {
 		return err
 	}
 	var errs []error
