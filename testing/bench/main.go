@@ -72,6 +72,7 @@ var parts = []struct {
 	{"stream", one((*bench).stream)},
 	{"catalog", (*bench).catalog},
 	{"join", (*bench).join},
+	{"windows", one((*bench).windows)},
 }
 
 // one is for a part of one section.

@@ -306,10 +306,11 @@ func (e *engine) sessionsOf(ctx context.Context, v *view, p *partition, r *resul
 	return m.all, nil
 }
 
-// touched returns the units, but for that of the partition itself, which files of a partition are part of.
-func (e *engine) touched(ctx context.Context, v *view, p *partition, files []string) ([]Unit, error) {
+// touched returns the units, but for that of the partition itself, which files of a partition are part of; and of each, if it is worth
+// being computed early. Of a window that slides, this is so in its last period: before that, another one is over sooner.
+func (e *engine) touched(ctx context.Context, v *view, p *partition, files []string) (units map[Unit]bool, err error) {
 	o := &e.options
-	units := map[Unit]bool{}
+	units = map[Unit]bool{}
 	digests, err := e.in.loadAll(ctx, files)
 	if err != nil {
 		return nil, err
@@ -317,11 +318,12 @@ func (e *engine) touched(ctx context.Context, v *view, p *partition, files []str
 	for _, at := range minutes(digests) {
 		for _, s := range o.specs() {
 			s.of(at, func(start, end int64) {
-				if o.has(schemas.Trending.Name) {
-					units[Unit{schemas.Trending.Name, start, end}] = true
+				early := at >= end-s.Period.Microseconds()
+				if u := (Unit{schemas.Trending.Name, start, end}); o.has(u.Table) {
+					units[u] = units[u] || early
 				}
-				if o.has(schemas.Funnels.Name) && s.fixed() {
-					units[Unit{schemas.Funnels.Name, start, end}] = true
+				if u := (Unit{schemas.Funnels.Name, start, end}); o.has(u.Table) && s.fixed() {
+					units[u] = units[u] || early
 				}
 			})
 		}
@@ -332,21 +334,21 @@ func (e *engine) touched(ctx context.Context, v *view, p *partition, files []str
 			return nil, err
 		}
 		for _, s := range partitions {
-			units[Unit{schemas.Sessions.Name, s.start, s.end}] = true
+			units[Unit{schemas.Sessions.Name, s.start, s.end}] = false
 			for _, spec := range o.specs() {
 				if !spec.fixed() || !o.has(schemas.CoOccurrences.Name) {
 					continue
 				}
 				for at := s.start; at < s.end; {
 					spec.of(at, func(start, end int64) {
-						units[Unit{schemas.CoOccurrences.Name, start, end}] = true
+						units[Unit{schemas.CoOccurrences.Name, start, end}] = false
 						at = end
 					})
 				}
 			}
 		}
 	}
-	return slices.SortedFunc(maps.Keys(units), Unit.compare), nil
+	return units, nil
 }
 
 // minutes returns when digests have cells, in microseconds since 1970.
@@ -421,7 +423,7 @@ func (e *engine) settlePartition(ctx context.Context, start int64, count tally) 
 	}
 	// Neighbours have windows in common: what one of them is at, the other leaves for later, instead of waiting for it.
 	var busy []Unit
-	for _, u := range units {
+	for _, u := range slices.SortedFunc(maps.Keys(units), Unit.compare) {
 		lock := e.lock(u)
 		if !lock.TryLock() {
 			busy = append(busy, u)

@@ -21,16 +21,16 @@ import (
 )
 
 func init() {
-	register.DoFn3x1[context.Context, []byte, func(beam.EventTime, string, int64), error](&touchedFn{})
-	register.DoFn3x1[context.Context, []byte, func(beam.EventTime, string, int64), error](&staleFn{})
-	register.DoFn3x1[string, int64, func(beam.EventTime, string, int64), error](&selectFn{})
-	register.DoFn4x1[context.Context, string, func(*int64) bool, func(string), error](&ensureFn{})
+	register.DoFn3x1[context.Context, []byte, func(beam.EventTime, string, bool), error](&touchedFn{})
+	register.DoFn3x1[context.Context, []byte, func(beam.EventTime, string, bool), error](&staleFn{})
+	register.DoFn4x1[beam.EventTime, string, bool, func(beam.EventTime, string, bool), error](&selectFn{})
+	register.DoFn4x1[context.Context, string, func(*bool) bool, func(string), error](&ensureFn{})
 	register.Function2x1(partitionOf)
 	register.Function1x0(discard)
-	register.Emitter3[beam.EventTime, string, int64]()
-	register.Emitter2[string, int64]()
+	register.Emitter3[beam.EventTime, string, bool]()
+	register.Emitter2[string, bool]()
 	register.Emitter1[string]()
-	register.Iter1[int64]()
+	register.Iter1[bool]()
 }
 
 // Compute computes the windows that commits of interactions touch.
@@ -110,12 +110,6 @@ func open(ctx context.Context, o Options) (*engine, error) {
 	})
 }
 
-// A notice is a unit, by its key, and when it is due, which is its event time, too.
-func notify(o *Options, u Unit, emit func(beam.EventTime, string, int64)) {
-	due := o.due(u)
-	emit(mtime.FromTime(time.UnixMicro(due)), u.Key(), due)
-}
-
 // touchedFn says which units the files of a receipt touch.
 type touchedFn struct {
 	Options Options
@@ -128,7 +122,7 @@ func (fn *touchedFn) Setup(ctx context.Context) (err error) {
 	return err
 }
 
-func (fn *touchedFn) ProcessElement(ctx context.Context, receipt []byte, emit func(beam.EventTime, string, int64)) error {
+func (fn *touchedFn) ProcessElement(ctx context.Context, receipt []byte, emit func(beam.EventTime, string, bool)) error {
 	r, err := parseReceipt(receipt)
 	if err != nil || r.Slot.Table != schemas.Interactions.Name || len(r.Files) == 0 {
 		return err
@@ -152,14 +146,16 @@ func parseReceipt(body []byte) (r lake.Receipt, err error) {
 	return r, nil
 }
 
-// notify gives notice of the units that files of a partition touch, and of the partition itself.
-func (e *engine) notify(ctx context.Context, v *view, p *partition, files []string, emit func(beam.EventTime, string, int64)) error {
+// notify gives notice of the units that files of a partition touch, and of the partition itself. A notice is a unit, by its key, and if it is
+// worth being computed early; its event time is when the unit is due.
+func (e *engine) notify(ctx context.Context, v *view, p *partition, files []string, emit func(beam.EventTime, string, bool)) error {
 	units, err := e.touched(ctx, v, p, files)
 	if err != nil {
 		return fmt.Errorf("windows of %s: %w", p.folder, err)
 	}
-	for _, u := range append(units, Unit{schemas.Interactions.Name, p.start, p.end}) {
-		notify(&e.options, u, emit)
+	units[Unit{schemas.Interactions.Name, p.start, p.end}] = false
+	for u, early := range units {
+		emit(mtime.FromTime(time.UnixMicro(e.options.due(u))), u.Key(), early)
 	}
 	return nil
 }
@@ -176,7 +172,7 @@ func (fn *staleFn) Setup(ctx context.Context) (err error) {
 	return err
 }
 
-func (fn *staleFn) ProcessElement(ctx context.Context, _ []byte, emit func(beam.EventTime, string, int64)) error {
+func (fn *staleFn) ProcessElement(ctx context.Context, _ []byte, emit func(beam.EventTime, string, bool)) error {
 	return fn.engine.stale(ctx, func(p *partition) error {
 		return fn.engine.notify(ctx, fn.engine.in.view(), p, p.files, emit)
 	})
@@ -188,28 +184,23 @@ type selectFn struct {
 	GraceMicros int64
 }
 
-func (fn *selectFn) ProcessElement(key string, due int64, emit func(beam.EventTime, string, int64)) error {
+func (fn *selectFn) ProcessElement(due beam.EventTime, key string, worth bool, emit func(beam.EventTime, string, bool)) error {
 	u, err := ParseUnit(key)
 	if err != nil {
 		return err
 	}
 	partition := u.Table == schemas.Interactions.Name
-	switch fn.Why {
-	case early:
-		if u.Table != schemas.Trending.Name && u.Table != schemas.Funnels.Name {
-			return nil
-		}
-	case over:
-		if partition {
-			return nil
-		}
-	case settled:
-		if due += fn.GraceMicros; partition {
-			due += time.Minute.Microseconds() // by then its windows are settled, and there is only to be seen that they are
-		}
+	switch {
+	case fn.Why == early && !worth, fn.Why == over && partition:
+		return nil
+	case fn.Why == settled:
+		due = due.Add(time.Duration(fn.GraceMicros) * time.Microsecond)
+	}
+	if partition {
+		due = due.Add(time.Minute) // by then its windows are settled, and there is only to be seen that they are
 	}
 	// The last instant before it is due: when the watermark is at the end of that minute, it is.
-	emit(mtime.FromTime(time.UnixMicro(due-1000)), key, due)
+	emit(due.Subtract(time.Millisecond), key, worth)
 	return nil
 }
 
@@ -251,7 +242,7 @@ func (fn *ensureFn) StartBundle(ctx context.Context, _ func(string)) {
 	})
 }
 
-func (fn *ensureFn) ProcessElement(ctx context.Context, key string, _ func(*int64) bool, emit func(string)) error {
+func (fn *ensureFn) ProcessElement(ctx context.Context, key string, _ func(*bool) bool, emit func(string)) error {
 	if fn.run.IsDraining() && fn.Why != early {
 		return nil // the watermark says that all time has come, but the next start goes on
 	}
@@ -275,10 +266,10 @@ func (fn *ensureFn) FinishBundle(ctx context.Context, _ func(string)) error {
 }
 
 // partitionOf gives the partition of a receipt as a unit.
-func partitionOf(receipt []byte, emit func(string, int64)) error {
+func partitionOf(receipt []byte, emit func(string, bool)) error {
 	r, err := parseReceipt(receipt)
 	if err == nil && r.Slot.Table == schemas.Interactions.Name {
-		emit(Unit{schemas.Interactions.Name, r.Start, r.End}.Key(), 0)
+		emit(Unit{schemas.Interactions.Name, r.Start, r.End}.Key(), false)
 	}
 	return err
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"path"
 	"path/filepath"
 	"slices"
@@ -502,7 +503,7 @@ func TestAnyOrder(t *testing.T) {
 				if err != nil {
 					rt.Fatal(err)
 				}
-				units = append(append(units, touched...), Unit{schemas.Interactions.Name, r.Start, r.End})
+				units = append(append(units, slices.SortedFunc(maps.Keys(touched), Unit.compare)...), Unit{schemas.Interactions.Name, r.Start, r.End})
 			},
 			"compute": func(rt *rapid.T) {
 				if len(units) == 0 {
