@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -41,13 +42,13 @@ func TestWindowStories(t *testing.T) {
 			}
 			t.Run(fmt.Sprintf("store=%s/%s", setup.name, story.name), func(t *testing.T) {
 				lake, heal := open(t, setup.serve)
-				w := &world{T: t, day: dayOf(t, windowEvents()), lake: lake, rand: seeded(t)}
+				w := &world{T: t, day: dayOf(t, windowEvents()), lake: lake, heal: sync.OnceFunc(heal), rand: seeded(t)}
 				end := func() {}
 				if setup.serve == nil {
 					end = startWindowsReader(t, lake).end
 				}
 				deadTwice := story.tell(w)
-				heal()
+				w.heal()
 				end()
 				w.isTheTruth(deadTwice)
 				w.windowsAreTheModel()
@@ -78,6 +79,7 @@ func windowsKilledAtRandom(w *world) int {
 		life(8 * time.Second)
 	}
 	w.Logf("%d kills, %d partitions are not settled", kills, len(w.unsettled(w.openStore())))
+	w.heal() // it takes many requests to settle a day
 	w.settleStream(w.startStream(settleSoon...))
 	return 0
 }
@@ -93,6 +95,7 @@ func windowsOfABatchKilledAtRandom(w *world) int {
 		}
 		batch.kill()
 	}
+	w.heal()
 	w.start(w.files(), aggregate...).finish()
 	return 0
 }

@@ -42,6 +42,7 @@ type world struct {
 	*testing.T
 	*day
 	lake   string // URL
+	heal   func() // ends the faults of the network in front of the lake, where a story wants that
 	broker *broker
 	rand   *rand.Rand
 	n      int // processes started

@@ -97,7 +97,11 @@ func (e *engine) read(ctx context.Context, key string) (*result, error) {
 		return nil, err
 	}
 	values, err := rowfile.Metadata(o, o.Size(), metaRevision, metaFrom, metaTo, rowfile.MetaRows)
-	if err = errors.Join(err, o.Close()); err != nil {
+	err = errors.Join(err, o.Close())
+	if errors.Is(err, store.ErrNotFound) {
+		return e.read(ctx, key) // it was removed, or replaced, since it was opened
+	}
+	if err != nil {
 		return nil, fmt.Errorf("%s: %w", key, err)
 	}
 	var numbers [4]int64
