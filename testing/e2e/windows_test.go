@@ -25,7 +25,7 @@ var aggregate = []string{"--aggregate", "sessions,trending,funnel,co_occurrence"
 var settleSoon = append(slices.Clip(aggregate), "--early", "1s", "--grace", "1s", "--idle", "2s")
 
 // windowEvents is the size of a day whose windows are computed again and again.
-func windowEvents() int { return *eventsFlag / 3 }
+func windowEvents() int { return *eventsFlag / 6 }
 
 // emptyLake is a world with a lake of its own on the local disk.
 func emptyLake(t *testing.T, d *day) *world {

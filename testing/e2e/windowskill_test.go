@@ -202,6 +202,22 @@ func TestWindowsThatAKillHasLeft(t *testing.T) {
 	}
 }
 
+// A run has committed a file when it is killed, so late that the next one has already looked for what is left to do. Its messages
+// come again, and tell.
+func TestWindowsOfAFileThatSomebodyElseCommits(t *testing.T) {
+	slow(t)
+	w := &world{T: t, lake: filepath.Join(t.TempDir(), "lake")}
+	w.startBroker(pubsubserver.Options{})
+	stream := w.startStream(settleSoon...)
+	w.publishAll(viewBy("ann", hourOf(10, 10), "cup"), viewBy("ann", hourOf(10, 15), "tea"))
+	w.untilSettled(stream)
+	late := viewBy("bob", hourOf(10, 20), "pot")
+	w.start(writeEvents(t, late)).finish()
+	w.publishAll(late)
+	w.settleStream(stream)
+	w.windowsAreTheModel()
+}
+
 // results are the folders of a lake that hold results of windows.
 var results = regexp.MustCompile(`/(sessions|trending|funnel|co_occurrence)(_live)?/`)
 

@@ -35,6 +35,7 @@ type Receipt struct {
 	Duplicates int64    // already in the lake, or twice in the pane
 	Late       int64    // of Rows: committed to a partition that was complete
 	Bytes      int64    // of Files
+	Others     bool     // files were found that this process has not committed, or no longer remembers
 	Due        int64    // when the partition may be marked complete, in microseconds since 1970
 }
 
@@ -107,6 +108,7 @@ func (c *committer) write(ctx context.Context, s *slot, at Slot, chunks [][]byte
 		if err := c.load(ctx, s, at, r.Folder, total/512); err != nil {
 			return err
 		}
+		r.Others = s.next > 0
 	}
 	var pending []rowfile.Encoded
 	var size int64
@@ -170,6 +172,7 @@ func (c *committer) flush(ctx context.Context, s *slot, at Slot, pending []rowfi
 			}
 			return nil
 		}
+		r.Others = true
 		theirs := dedup.NewSet(0)
 		if err := c.readIDs(ctx, r.Folder+"/"+name, theirs); err != nil {
 			return err

@@ -124,7 +124,7 @@ func (fn *touchedFn) Setup(ctx context.Context) (err error) {
 
 func (fn *touchedFn) ProcessElement(ctx context.Context, receipt []byte, emit func(beam.EventTime, string, bool)) error {
 	r, err := parseReceipt(receipt)
-	if err != nil || r.Slot.Table != schemas.Interactions.Name || len(r.Files) == 0 {
+	if err != nil || r.Slot.Table != schemas.Interactions.Name || len(r.Files) == 0 && !r.Others {
 		return err
 	}
 	v := fn.engine.in.view()
@@ -135,6 +135,12 @@ func (fn *touchedFn) ProcessElement(ctx context.Context, receipt []byte, emit fu
 	files := make([]string, len(r.Files))
 	for i, name := range r.Files {
 		files[i] = r.Folder + "/" + name
+	}
+	if _, all := fn.engine.marked(p); r.Others && !all {
+		files = p.files // whoever committed them may have been killed before it could give notice
+	}
+	if len(files) == 0 {
+		return nil
 	}
 	return fn.engine.notify(ctx, v, p, files, emit)
 }
