@@ -76,7 +76,10 @@ func newWriterID() string { return fmt.Sprintf("%016x", rand.Uint64()) }
 
 // commit makes the rows of some chunks durable, each once, and adds what became of them to the receipt.
 func (c *committer) commit(ctx context.Context, at Slot, chunks [][]byte) (Receipt, error) {
-	r := Receipt{Slot: at, Folder: path.Join(at.Table, c.layout.Window.folder(at.Bucket))}
+	start, end := c.layout.Window.bounds(at.Bucket)
+	r := Receipt{
+		Slot: at, Folder: path.Join(at.Table, c.layout.Window.folder(at.Bucket)), Start: start.UnixMicro(), End: end.UnixMicro(),
+	}
 	s, release := c.slots.Get(at.Key(), func() *slot { return &slot{} })
 	s.mu.Lock()
 	defer func() {

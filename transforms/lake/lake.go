@@ -249,9 +249,6 @@ func (fn *writeFn) emit(ctx context.Context, emit func(beam.EventTime, int, []by
 		c.files.Add(ctx, int64(len(d.receipt.Files)))
 		c.bytes.Add(ctx, d.receipt.Bytes)
 		c.gone.Add(ctx, d.gone)
-		window := fn.committers[d.receipt.Slot.Table].layout.Window
-		start, end := window.bounds(d.receipt.Slot.Bucket)
-		d.receipt.Start, d.receipt.End = start.UnixMicro(), end.UnixMicro()
 		d.receipt.Due = d.receipt.End + fn.GraceMicros
 		body, err := json.Marshal(d.receipt)
 		if err != nil {

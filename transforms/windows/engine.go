@@ -10,8 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/zeebo/xxh3"
-
 	"backbone/schemas"
 	"backbone/transforms/dedup"
 	"backbone/transforms/lake"
@@ -31,7 +29,7 @@ type engine struct {
 	updates *publisher // nil: nobody wants any
 	force   bool       // a result is replaced by one of the same revision
 
-	locks [64]sync.Mutex // of units
+	locks sync.Map // Unit -> *sync.Mutex
 	made  *dedup.Cache[*madeSessions]
 
 	// done is what is settled in an input that has ended, so that it is not looked at again for each partition that touches it.
@@ -59,28 +57,32 @@ const (
 	settled               // what is late has had its time
 )
 
-// ensure has the newest result of a unit made of all files that there are, if it is not yet so, for a reason.
-func (e *engine) ensure(ctx context.Context, u Unit, why reason) error {
+// tally counts the results that were committed, by their pane.
+type tally map[string]int64
+
+// ensure has the newest result of a unit made of all files that there are, if it is not yet so, for a reason, and counts it.
+func (e *engine) ensure(ctx context.Context, u Unit, why reason, count tally) error {
 	if u.Table == schemas.Interactions.Name {
-		return e.settlePartition(ctx, u.Start)
+		return e.settlePartition(ctx, u.Start, count)
 	}
 	lock := e.lock(u)
 	lock.Lock()
 	defer lock.Unlock()
-	return e.ensureLocked(ctx, u, why)
+	return e.ensureLocked(ctx, u, why, count)
 }
 
-// lock returns the lock of a unit in this process.
+// lock returns the lock of a unit in this process. Who holds one takes only those of units before it.
 func (e *engine) lock(u Unit) *sync.Mutex {
-	return &e.locks[xxh3.HashString(u.Key())%uint64(len(e.locks))]
+	lock, _ := e.locks.LoadOrStore(u, &sync.Mutex{})
+	return lock.(*sync.Mutex)
 }
 
-func (e *engine) ensureLocked(ctx context.Context, u Unit, why reason) error {
+func (e *engine) ensureLocked(ctx context.Context, u Unit, why reason, count tally) error {
 	if _, ok := e.done.Load(u); ok {
 		return nil
 	}
 	for {
-		again, err := e.ensureOnce(ctx, u, why)
+		again, err := e.ensureOnce(ctx, u, why, count)
 		if err != nil {
 			return fmt.Errorf("compute %v: %w", u, err)
 		}
@@ -95,7 +97,7 @@ func (e *engine) ensureLocked(ctx context.Context, u Unit, why reason) error {
 }
 
 // ensureOnce computes a unit. again says that files have come while it was settled.
-func (e *engine) ensureOnce(ctx context.Context, u Unit, why reason) (again bool, err error) {
+func (e *engine) ensureOnce(ctx context.Context, u Unit, why reason, count tally) (again bool, err error) {
 	have, err := e.find(ctx, u, !e.options.Bounded)
 	if err != nil {
 		return false, err
@@ -136,8 +138,14 @@ func (e *engine) ensureOnce(ctx context.Context, u Unit, why reason) (again bool
 	if r.rows == 0 && have == nil {
 		return false, nil // there is nothing to say, and nobody has said anything else
 	}
+	count[timing]++
 	if why != settled {
 		return false, e.commitLive(ctx, u, r)
+	}
+	if u.Table == schemas.Sessions.Name {
+		if err := e.settleBefore(ctx, v, u, r, count); err != nil {
+			return false, err
+		}
 	}
 	if err := e.settle(ctx, u, r); err != nil {
 		return false, err
@@ -148,6 +156,29 @@ func (e *engine) ensureOnce(ctx context.Context, u Unit, why reason) (again bool
 	// Whoever settled a newer result meanwhile may have lost it to this one.
 	n, err := e.in.view().count(ctx, r.from, r.to)
 	return n != r.files(), err
+}
+
+// settleBefore has the sessions settled again of the partitions that a result looked back at, where they were and more has come: a session
+// which has moved on from one of them must be gone there before it is in the result, or a reader would see it twice.
+func (e *engine) settleBefore(ctx context.Context, v *view, u Unit, r *result, count tally) error {
+	for at := r.from; at < u.Start; {
+		p, err := v.partition(ctx, at)
+		if err != nil {
+			return err
+		}
+		before := Unit{schemas.Sessions.Name, p.start, p.end}
+		have, err := e.find(ctx, before, false)
+		if err != nil {
+			return err
+		}
+		if have != nil {
+			if err := e.ensure(ctx, before, settled, count); err != nil {
+				return err
+			}
+		}
+		at = p.end
+	}
+	return nil
 }
 
 // compute makes the result of a unit of the files that v has seen.
@@ -375,7 +406,7 @@ func (e *engine) withSessions(ctx context.Context, v *view, p *partition, digest
 }
 
 // settlePartition has all units settled that a partition touches, and marks it.
-func (e *engine) settlePartition(ctx context.Context, start int64) error {
+func (e *engine) settlePartition(ctx context.Context, start int64, count tally) error {
 	v := e.in.view()
 	p, err := v.partition(ctx, start)
 	if err != nil {
@@ -396,14 +427,14 @@ func (e *engine) settlePartition(ctx context.Context, start int64) error {
 			busy = append(busy, u)
 			continue
 		}
-		err := e.ensureLocked(ctx, u, settled)
+		err := e.ensureLocked(ctx, u, settled, count)
 		lock.Unlock()
 		if err != nil {
 			return err
 		}
 	}
 	for _, u := range busy {
-		if err := e.ensure(ctx, u, settled); err != nil {
+		if err := e.ensure(ctx, u, settled, count); err != nil {
 			return err
 		}
 	}
@@ -447,7 +478,7 @@ func Rebuild(ctx context.Context, st *store.Store, o Options, from, to time.Time
 	e.force = true
 	pool := parallel.Start(runtime.GOMAXPROCS(0), func() (func(*partition) error, func() error) {
 		return func(p *partition) error {
-			if err := e.settlePartition(ctx, p.start); err != nil {
+			if err := e.settlePartition(ctx, p.start, tally{}); err != nil {
 				return err
 			}
 			if progress != nil {

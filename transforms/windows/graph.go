@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"runtime"
+	"sync"
 	"time"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
@@ -37,21 +38,28 @@ func init() {
 //	receipts  PCollection<[]byte>: what lake.Write returns
 func Compute(s beam.Scope, receipts beam.PCollection, o Options) {
 	s = s.Scope("windows.Compute")
-	var computed beam.PCollection
 	if o.Bounded {
 		// When the input has ended, all rows are committed, and each partition is looked at once.
 		partitions := beam.ParDo(s, partitionOf, receipts)
-		computed = ensure(s, partitions, o, settled)
-	} else {
-		touched := beam.ParDo(s, &touchedFn{Options: o}, receipts)
-		stale := beam.ParDo(s, &staleFn{Options: o}, beam.Impulse(s)) // by the run before, which may have been killed
-		notices := beam.Flatten(s, touched, stale)
-		computed = beam.Flatten(s,
-			ensure(s, everySoOften(s, choose(s, notices, o, early), o.Early), o, early),
-			ensure(s, whenDue(s, choose(s, notices, o, over)), o, over),
-			ensure(s, whenDue(s, choose(s, notices, o, settled)), o, settled))
+		finish(s, ensure(s, partitions, o, settled))
+		return
 	}
-	beam.ParDo0(s, discard, beam.Reshuffle(s, computed)) // prism spins while a stage without a consumer runs
+	touched := beam.ParDo(s, &touchedFn{Options: o}, receipts)
+	stale := beam.ParDo(s, &staleFn{Options: o}, beam.Impulse(s)) // by the run before, which may have been killed
+	results(s, beam.Flatten(s, touched, stale), o)
+}
+
+// results computes the windows that there are notices of.
+func results(s beam.Scope, notices beam.PCollection, o Options) {
+	finish(s,
+		ensure(s, everySoOften(s, choose(s, notices, o, early), o.Early), o, early),
+		ensure(s, whenDue(s, choose(s, notices, o, over)), o, over),
+		ensure(s, whenDue(s, choose(s, notices, o, settled)), o, settled))
+}
+
+// finish takes what was computed: prism spins while a stage without a consumer runs.
+func finish(s beam.Scope, computed ...beam.PCollection) {
+	beam.ParDo0(s, discard, beam.Reshuffle(s, beam.Flatten(s, computed...)))
 }
 
 // choose takes the notices of the windows that are computed for a reason, with the time when that is as their event time.
@@ -210,22 +218,36 @@ type ensureFn struct {
 	Options Options
 	Why     reason
 
-	engine   *engine
-	run      *run.Run
-	computed *run.Counter
-	pool     *parallel.Pool[Unit]
+	engine *engine
+	run    *run.Run
+	panes  map[string]*run.Counter
+	pool   *parallel.Pool[Unit]
+	mu     sync.Mutex
+	done   tally
 }
 
 func (fn *ensureFn) Setup(ctx context.Context) (err error) {
 	fn.run = run.Of(fn.Options.RunID)
-	fn.computed = fn.run.Counter("windows", "computed")
+	fn.panes = map[string]*run.Counter{}
+	for _, pane := range []string{schemas.PaneEarly, schemas.PaneOnTime, schemas.PaneLate, schemas.PaneSettled} {
+		fn.panes[pane] = fn.run.Counter("windows", pane)
+	}
 	fn.engine, err = open(ctx, fn.Options)
 	return err
 }
 
 func (fn *ensureFn) StartBundle(ctx context.Context, _ func(string)) {
+	fn.done = tally{}
 	fn.pool = parallel.Start(runtime.GOMAXPROCS(0), func() (func(Unit) error, func() error) {
-		return func(u Unit) error { return fn.engine.ensure(ctx, u, fn.Why) }, nil
+		own := tally{}
+		return func(u Unit) error { return fn.engine.ensure(ctx, u, fn.Why, own) }, func() error {
+			fn.mu.Lock()
+			defer fn.mu.Unlock()
+			for pane, n := range own {
+				fn.done[pane] += n
+			}
+			return nil
+		}
 	})
 }
 
@@ -238,12 +260,19 @@ func (fn *ensureFn) ProcessElement(ctx context.Context, key string, _ func(*int6
 		return err
 	}
 	emit(key)
-	fn.computed.Add(ctx, 1)
 	return fn.pool.Submit(ctx, u)
 }
 
 // FinishBundle waits until the results of the bundle are committed.
-func (fn *ensureFn) FinishBundle(context.Context, func(string)) error { return fn.pool.Wait() }
+func (fn *ensureFn) FinishBundle(ctx context.Context, _ func(string)) error {
+	if err := fn.pool.Wait(); err != nil {
+		return err
+	}
+	for pane, n := range fn.done {
+		fn.panes[pane].Add(ctx, n)
+	}
+	return nil
+}
 
 // partitionOf gives the partition of a receipt as a unit.
 func partitionOf(receipt []byte, emit func(string, int64)) error {
