@@ -54,7 +54,7 @@ what each user and item was at any time. The stream computes what is trending, f
 while events come; then all windows of the day are settled. In the end it opens every file of the lake. Each step says what it does and what
 came out.
 
-It needs no account and no network, and ends with the place of the lake and a query to try. Its exit code is 0 if all was
+It needs no account and no network, and ends with the place of the lake and queries to try. Its exit code is 0 if all was
 as it must be. The events and the lake are in a new folder among the temporary files, or in --dir; a lake that an
 earlier demo left there is made again. Ctrl-C stops it.`,
 		Example: `  backbone demo

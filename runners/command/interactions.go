@@ -244,6 +244,10 @@ func carry(ctx context.Context, j journey) (s summary, err error) {
 	if len(j.Context) > 0 {
 		j.log.Info("contexts of interactions", "joined", counts["context/joined"], "unjoined", counts["context/unjoined"])
 	}
+	if len(j.Windows.Tables) > 0 {
+		j.log.Info("results of windows", "early", counts["windows/early"], "on_time", counts["windows/on_time"], "late", counts["windows/late"],
+			"settled", counts["windows/settled"])
+	}
 	if j.GeoDB != "" {
 		j.log.Info("places from addresses", "located", counts["context/located"], "unknown", counts["context/unknown"],
 			"private", counts["context/private"], "garbage", counts["context/garbage"], "failed", counts["context/failed"])

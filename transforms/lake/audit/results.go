@@ -141,8 +141,8 @@ func (a *auditor) resultTable(ctx context.Context, spec *resultSpec, before []*i
 	}
 	a.windowsOf(settled, live, &t)
 
-	if spec.isSessions { // a session is once in the table
-		all := &slot{open: len(settled)}
+	all := &slot{open: len(settled) + 1} // which are looked at in the end
+	if spec.isSessions {                 // a session is once in the table
 		for _, f := range settled {
 			f.slot, all.files = all, append(all.files, f.file)
 		}
@@ -166,6 +166,9 @@ func (a *auditor) resultTable(ctx context.Context, spec *resultSpec, before []*i
 		}
 		return nil
 	})
+	if err == nil && spec.isSessions {
+		err = a.sessionsTwice(ctx, settled, all)
+	}
 	if err != nil || len(before) == 0 {
 		return t, err
 	}
@@ -327,6 +330,43 @@ func (a *auditor) keys(f *resultFile, ids []idAt) {
 		a.duplicates(s)
 		s.ids = nil
 	}
+}
+
+// sessionsTwice looks for sessions that are in two windows. A session moves on to the next window when more of it comes: what was seen in a
+// file that was replaced in the meantime tells nothing.
+func (a *auditor) sessionsTwice(ctx context.Context, files []*resultFile, s *slot) error {
+	slices.SortFunc(s.ids, idAt.compare)
+	suspects := map[uint32]bool{}
+	for i := 1; i < len(s.ids); i++ {
+		if s.ids[i].id == s.ids[i-1].id {
+			suspects[s.ids[i].file], suspects[s.ids[i-1].file] = true, true
+		}
+	}
+	for number := range suspects {
+		replaced, err := a.replaced(ctx, files[number])
+		if err != nil {
+			return err
+		}
+		if replaced {
+			s.ids = slices.DeleteFunc(s.ids, func(at idAt) bool { return at.file == number })
+		}
+	}
+	a.duplicates(s)
+	return nil
+}
+
+// replaced tells if a result is not the one that was read.
+func (a *auditor) replaced(ctx context.Context, f *resultFile) (bool, error) {
+	pf, done, err := a.open(ctx, f.key, f.size)
+	if errors.Is(err, store.ErrNotFound) {
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer done()
+	v, _ := pf.Lookup(metaRevision)
+	return v != strconv.FormatInt(f.revision, 10), nil
 }
 
 // readFooter reads what the footer says of how the result was made.

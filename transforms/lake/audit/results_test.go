@@ -604,6 +604,35 @@ func TestLiveResultsLeftBehind(t *testing.T) {
 	}
 }
 
+// A session that moves on to the next window while the lake is looked at is not there twice.
+func TestSessionMovesOn(t *testing.T) {
+	results, others := goodResults()
+	before := &result{
+		sessions: []sessionRow{sessionOf("ann", hour(13, 50), hour(13, 55), windowOf(13, 14, 9, "settled"))},
+		meta:     footer("sessions", "9", 1, hour(12, 0), hour(15, 0)),
+	}
+	for key, r := range results {
+		others[key] = r.encode(t)
+	}
+	others[sess13] = before.encode(t)
+	st := write(t, goodLake(), others)
+	before.sessions[0] = sessionOf("zoe", hour(13, 10), hour(13, 15), windowOf(13, 14, 9, "settled"))
+	before.revise(11)
+	after := before.encode(t)
+	move := func(int64) { // when a file was read, the first of them that of 13:00
+		if err := os.WriteFile(filepath.Join(st.URL(), filepath.FromSlash(sess13)), []byte(after), 0o600); err != nil {
+			t.Error(err)
+		}
+	}
+	report, err := Audit(t.Context(), st, Options{Table: "sessions", Parallel: 1, Progress: move})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if report.Wrong != 0 || report.Windowed[0].Rows != 3 {
+		t.Errorf("findings are %v in %+v, want none", report.Findings, report.Windowed)
+	}
+}
+
 // The columns that rows are looked at by are those of the tables.
 func TestSpecsOfResultsAgreeWithTheTables(t *testing.T) {
 	for name, s := range resultSpecs {

@@ -81,6 +81,10 @@ type idAt struct {
 	row  uint32 // in the file, from 0
 }
 
+func (x idAt) compare(y idAt) int {
+	return cmp.Or(cmp.Compare(x.id.Hi, y.id.Hi), cmp.Compare(x.id.Lo, y.id.Lo), cmp.Compare(x.file, y.file), cmp.Compare(x.row, y.row))
+}
+
 // read reads all files, some at a time, and adds what is in them to t.
 func (a *auditor) read(ctx context.Context, files []*file, l layout, spec spec, t *Table) error {
 	// Slot by slot, so that the ids of only a few are held at a time.
@@ -210,9 +214,7 @@ func addCounts(to, from map[string]int64) map[string]int64 {
 
 // duplicates sorts the ids of a slot, and drops from them what is there twice.
 func (a *auditor) duplicates(s *slot) {
-	slices.SortFunc(s.ids, func(x, y idAt) int {
-		return cmp.Or(cmp.Compare(x.id.Hi, y.id.Hi), cmp.Compare(x.id.Lo, y.id.Lo), cmp.Compare(x.file, y.file), cmp.Compare(x.row, y.row))
-	})
+	slices.SortFunc(s.ids, idAt.compare)
 	wrong := make([]rowFault, len(s.files))
 	unique := s.ids[:0]
 	for _, at := range s.ids {
