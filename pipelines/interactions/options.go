@@ -30,6 +30,9 @@ type Options struct {
 	ContextWait time.Duration
 	// ContextFlush is how long a context of a stream waits for its commit, at most. Default: 2 s.
 	ContextFlush time.Duration
+	// ContextMemory is what the contexts that interactions are joined to may take, in bytes: about 150 for a session, and what it says
+	// once for all that say the same. Others are read from the lake again when they are needed. Default: that of package contextjoin.
+	ContextMemory int64
 	// Lake is a folder, gs://bucket/prefix or s3://bucket/prefix. Required.
 	Lake string
 	// Window is the event time that one partition holds. Default: that of the table, or 1 h for a new one.
@@ -146,6 +149,9 @@ func (o Options) Validate() error {
 	}
 	if o.RangeBytes < 1 || o.MaxRecordBytes < 1 {
 		fail("range_bytes is %d and max_record_bytes is %d; both must be at least 1", o.RangeBytes, o.MaxRecordBytes)
+	}
+	if o.ContextMemory < 0 {
+		fail("context_memory is %d; it must be 1 or more, or 0 for the default", o.ContextMemory)
 	}
 	if o.IDMemory < 0 {
 		fail("id_memory is %d; it must be 1 or more, or 0 for the default", o.IDMemory)

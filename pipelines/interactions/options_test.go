@@ -33,6 +33,7 @@ func TestValidate(t *testing.T) {
 		{"no grace", func(o *Options) { o.Grace = 0 }, nil},
 		{"no range", func(o *Options) { o.RangeBytes = 0 }, []string{"range_bytes is 0"}},
 		{"no record", func(o *Options) { o.MaxRecordBytes = 0 }, []string{"max_record_bytes is 0"}},
+		{"less than no memory", func(o *Options) { o.ContextMemory = -1 }, []string{"context_memory is -1"}},
 		{"all mistakes at once", func(o *Options) {
 			*o = Options{Grace: -1, Disorder: -2, Idle: -3, Shards: -4}
 		}, []string{"input", "lake", "mapping", "run_id", "shards is -4", "grace is -1ns", "disorder is -2ns", "idle is -3ns", "flush_interval is 0s", "range_bytes is 0"}},

@@ -70,6 +70,7 @@ type join struct {
 	Contexts string // layout
 	TTL      time.Duration
 	Refresh  time.Duration
+	Memory   int64
 }
 
 // newProcessFn makes the function for one of the inputs.
@@ -80,7 +81,7 @@ func newProcessFn(p *Plan, in input) *processFn {
 		TimestampAttribute: p.TimestampAttribute, IDAttribute: p.IDAttribute,
 	}
 	if in.table == schemas.Interactions.Name && p.hasContexts() {
-		fn.Join = &join{Contexts: p.Layouts[schemas.Contexts.Name].String(), TTL: p.ContextTTL}
+		fn.Join = &join{Contexts: p.Layouts[schemas.Contexts.Name].String(), TTL: p.ContextTTL, Memory: p.ContextMemory}
 		if p.Streaming() {
 			fn.Join.Refresh = contextRefresh
 		}
@@ -123,7 +124,7 @@ func (fn *processFn) Setup(ctx context.Context) (err error) {
 		if err != nil {
 			return nil, err
 		}
-		return contextjoin.NewIndex(st, contextjoin.IndexOptions{Layout: layout, TTL: fn.Join.TTL, Refresh: fn.Join.Refresh}), nil
+		return contextjoin.NewIndex(st, contextjoin.IndexOptions{Layout: layout, TTL: fn.Join.TTL, Refresh: fn.Join.Refresh, Memory: fn.Join.Memory}), nil
 	})
 	return err
 }

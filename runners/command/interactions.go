@@ -78,6 +78,7 @@ history. A partition gets a file _SUCCESS once the watermark is --grace past its
 	f.DurationVar(&options.ContextTTL, "context_ttl", options.ContextTTL, "how long a context holds, if no other follows")
 	f.DurationVar(&options.ContextWait, "context_wait", options.ContextWait, "how much later than an interaction its context may come in a stream; all of its interactions wait for that")
 	f.DurationVar(&options.ContextFlush, "context_flush", options.ContextFlush, "how long a context of a stream waits for its commit, at most")
+	f.Int64Var(&options.ContextMemory, "context_memory", 0, "`BYTES` that the contexts which interactions are joined to may take, about 150 for a session: enough for those of one context_ttl (default 268435456)")
 	f.StringVar(&options.Lake, "lake", "", "`URL` of the lake: a folder, gs://bucket/prefix or s3://bucket/prefix")
 	f.StringVar(&options.window, "window", "", "event time that one partition holds: 15m, 1h, day, month (default that of the table, or 1h for a new one)")
 	f.IntVar(&options.Shards, "shards", 0, "files that a partition is written to side by side (default those of the table, or 1 for a new one)")

@@ -8,6 +8,8 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -273,6 +275,49 @@ func TestMain(m *testing.M) {
 		fmt.Println(os.Args[1])
 		if held[len(held)-1] != 1 {
 			os.Exit(2)
+		}
+	}
+}
+
+// In whatever order visits are written, they are the same, one of each session; nine of ten have a context.
+func TestVisits(t *testing.T) {
+	const n = 2000
+	var contexts, ordered, unordered bytes.Buffer
+	if err := errors.Join(writeContexts(&contexts, n), writeVisits(&ordered, n, 1), writeVisits(&unordered, n, stride)); err != nil {
+		t.Fatal(err)
+	}
+	lines := func(b *bytes.Buffer) []string { return strings.Split(strings.TrimSpace(b.String()), "\n") }
+	a, b := lines(&ordered), lines(&unordered)
+	if cmp.Equal(a, b) {
+		t.Error("both are in the same order")
+	}
+	slices.Sort(a)
+	slices.Sort(b)
+	if diff := cmp.Diff(a, b); diff != "" {
+		t.Errorf("visits (-ordered +unordered):\n%s", diff)
+	}
+	session := regexp.MustCompile(`"session_id":"([^"]*)"`)
+	begun := map[string]bool{}
+	for _, line := range lines(&contexts) {
+		begun[session.FindStringSubmatch(line)[1]] = true
+	}
+	joined := 0
+	for _, line := range a {
+		if begun[session.FindStringSubmatch(line)[1]] {
+			joined++
+		}
+	}
+	if len(begun) != n || joined != n-n/unknownOf {
+		t.Errorf("%d contexts, %d of %d visits have one; want %d and %d", len(begun), joined, len(a), n, n-n/unknownOf)
+	}
+}
+
+func TestCheckJoined(t *testing.T) {
+	for out, right := range map[string]bool{
+		`{"joined": 1801, "unjoined": 201}`: true, `{"joined": 1802, "unjoined": 200}`: false, `{"joined": 1801, "unjoined": 0}`: false, ``: false,
+	} {
+		if err := checkJoined([]byte(out), 2002); (err == nil) != right {
+			t.Errorf("checkJoined(%s) = %v", out, err)
 		}
 	}
 }

@@ -1,5 +1,6 @@
 // Command bench measures "backbone interactions" against the same job in plain Go (testing/bench/plain) and in
-// DuckDB's SQL (sql.py), and "backbone catalog" against DuckDB's SQL (catalog.py), and prints tables of ratios.
+// DuckDB's SQL (sql.py), "backbone catalog" against DuckDB's SQL (catalog.py), and its join of contexts against Bytewax (join.py), and
+// prints tables of ratios.
 //
 //	go run ./testing/bench
 //	go run ./testing/bench -events 300000 -rounds 1 -only batch,stream -json bench.json
@@ -51,6 +52,7 @@ type options struct {
 	rounds   int
 	messages int
 	items    int
+	sessions int
 	flush    time.Duration
 	seed     uint64
 	only     []string
@@ -69,6 +71,7 @@ var parts = []struct {
 	{"sparse", one((*bench).sparse)},
 	{"stream", one((*bench).stream)},
 	{"catalog", (*bench).catalog},
+	{"join", (*bench).join},
 }
 
 // one is for a part of one section.
@@ -91,6 +94,7 @@ func parse(args []string, out io.Writer) (options, error) {
 	flags.IntVar(&o.rounds, "rounds", 3, "how often each program runs")
 	flags.IntVar(&o.messages, "messages", 500_000, "messages that wait when a subscriber begins")
 	flags.IntVar(&o.items, "items", 5_000_000, "items of a catalog")
+	flags.IntVar(&o.sessions, "sessions", 1_000_000, "sessions that are open at a time when interactions are joined to their contexts")
 	flags.DurationVar(&o.flush, "flush_interval", time.Second, "flush interval of subscribers")
 	flags.Uint64Var(&o.seed, "seed", 1, "seed of the generated events")
 	flags.StringVar(&o.json, "json", "", "`FILE` for the figures in JSON")
@@ -103,8 +107,9 @@ func parse(args []string, out io.Writer) (options, error) {
 	if flags.NArg() > 0 {
 		return o, fmt.Errorf("unexpected argument %q", flags.Arg(0))
 	}
-	if o.events < 1000 || o.rounds < 1 || o.messages < 1000 || o.items < 1000 {
-		return o, fmt.Errorf("events is %d, rounds is %d, messages is %d, items is %d; want at least 1000, 1, 1000, 1000", o.events, o.rounds, o.messages, o.items)
+	if o.events < 1000 || o.rounds < 1 || o.messages < 1000 || o.items < 1000 || o.sessions < 1000 {
+		return o, fmt.Errorf("events is %d, rounds is %d, messages is %d, items is %d, sessions is %d; want at least 1000, 1, 1000, 1000, 1000",
+			o.events, o.rounds, o.messages, o.items, o.sessions)
 	}
 	o.only = strings.Split(*only, ",")
 	for _, name := range o.only {

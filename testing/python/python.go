@@ -25,6 +25,9 @@ import (
 //go:embed requirements.txt
 var requirements []byte
 
+//go:embed bytewax.txt
+var bytewax []byte
+
 // Path returns the path of the interpreter, and makes its environment where it is not there yet, which takes a minute
 // and needs the Python Package Index. It skips the test with -short, and where there is no python3.
 func Path(t testing.TB) string {
@@ -48,9 +51,22 @@ func Find(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("needs Python with DuckDB and pyarrow: there is no python3 in the PATH: %w", err)
 	}
-	path, err := environment(ctx, system)
+	path, err := environment(ctx, system, requirements)
 	if err != nil {
 		return "", fmt.Errorf("making a Python environment with DuckDB and pyarrow: %w", err)
+	}
+	return path, nil
+}
+
+// FindBytewax is Find for an environment of its own that has Bytewax, which nothing but a benchmark needs.
+func FindBytewax(ctx context.Context) (string, error) {
+	system, err := exec.LookPath("python3")
+	if err != nil {
+		return "", fmt.Errorf("needs Python with Bytewax: there is no python3 in the PATH: %w", err)
+	}
+	path, err := environment(ctx, system, bytewax)
+	if err != nil {
+		return "", fmt.Errorf("making a Python environment with Bytewax: %w", err)
 	}
 	return path, nil
 }
@@ -69,7 +85,7 @@ func Run(t testing.TB, script string, args ...string) string {
 }
 
 // environment returns the interpreter of an environment with the required packages, made with the interpreter system.
-func environment(ctx context.Context, system string) (path string, err error) {
+func environment(ctx context.Context, system string, requirements []byte) (path string, err error) {
 	caches, err := os.UserCacheDir()
 	if err != nil {
 		return "", err

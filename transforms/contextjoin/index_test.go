@@ -11,6 +11,7 @@ import (
 	"pgregory.net/rapid"
 
 	"backbone/schemas"
+	"backbone/testing/faults"
 	"backbone/transforms/contextjoin"
 	"backbone/transforms/lake"
 	"backbone/transforms/lake/store"
@@ -19,6 +20,7 @@ import (
 
 // contexts is a table of contexts in a lake.
 type contexts struct {
+	dir       string
 	store     *store.Store
 	committer *lake.Committer
 	layout    lake.Layout
@@ -28,12 +30,13 @@ type fataler interface{ Fatal(args ...any) }
 
 func newContexts(t *testing.T) *contexts {
 	t.Helper()
-	st, err := store.Open(t.Context(), t.TempDir())
+	dir := t.TempDir()
+	st, err := store.Open(t.Context(), dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = st.Close() })
-	c := &contexts{store: st, layout: lake.Layout{Window: lake.Hour, Shards: 1}}
+	c := &contexts{dir: dir, store: st, layout: lake.Layout{Window: lake.Hour, Shards: 1}}
 	c.committer, err = lake.NewCommitter(st, schemas.Contexts.Name, lake.Options{Layouts: map[string]lake.Layout{schemas.Contexts.Name: c.layout}, RunID: "test"})
 	if err != nil {
 		t.Fatal(err)
@@ -166,7 +169,8 @@ func TestIndexIsTheModel(t *testing.T) {
 			all = append(all, r)
 			c.commit(t.Context(), rt, r)
 		}
-		x := c.index(ttl, 0)
+		// Whatever it may remember.
+		x := contextjoin.NewIndex(c.store, contextjoin.IndexOptions{Layout: c.layout, TTL: ttl, Memory: rapid.SampledFrom([]int64{0, 2000}).Draw(rt, "memory")})
 		for range 8 {
 			row := schemas.Interaction{SessionID: rapid.SampledFrom([]string{"a", "b", "c"}).Draw(rt, "of"), EventTime: minute(rapid.IntRange(0, 300).Draw(rt, "at"))}
 			var want *schemas.ContextEvent
@@ -188,4 +192,60 @@ func TestIndexIsTheModel(t *testing.T) {
 			}
 		}
 	})
+}
+
+// What does not fit into memory is read again for those who have a context there, and for nobody else.
+func TestIndexReadsAgainWhatItLetGo(t *testing.T) {
+	c := newContexts(t)
+	const hours = 12
+	for n := range hours {
+		c.commit(t.Context(), t, schemas.ContextEvent{EventID: fmt.Sprint(n), EventTime: minute(60 * n), SessionID: fmt.Sprint("s", n)})
+	}
+	driver, err := store.OpenDriver(t.Context(), c.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	opened := 0
+	st, err := store.New(faults.Wrap(driver, func(_ int, op faults.Op, _ string) faults.Fault {
+		if op == faults.Open {
+			opened++
+		}
+		return faults.Fault{}
+	}), store.Defaults())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = st.Close() })
+	x := contextjoin.NewIndex(st, contextjoin.IndexOptions{Layout: c.layout, TTL: 24 * time.Hour, Memory: 2000}) // of four partitions
+	join := func(session string, want bool) {
+		t.Helper()
+		row := schemas.Interaction{SessionID: session, EventTime: minute(60 * hours)}
+		if err := x.Join(t.Context(), &row); err != nil {
+			t.Fatal(err)
+		}
+		if row.ContextJoined.V != want {
+			t.Errorf("%s is joined: %v, want %v", session, row.ContextJoined.V, want)
+		}
+	}
+	wantOpened := func(what string, least, most int) {
+		t.Helper()
+		if opened < least || opened > most {
+			t.Errorf("%s: %d files were opened, want %d to %d", what, opened, least, most)
+		}
+		opened = 0
+	}
+	for n := range hours {
+		join(fmt.Sprint("s", n), true)
+	}
+	wantOpened("all sessions", 2*hours, 2*hours) // whose contexts they hold, and the contexts
+	for range 100 {
+		join("nobody", false)
+	}
+	wantOpened("a session without a context", 0, 0)
+	for range 100 {
+		join(fmt.Sprint("s", hours-1), true)
+	}
+	wantOpened("the latest session", 0, 1)
+	join("s0", true)
+	wantOpened("a session of long ago", 1, 1)
 }

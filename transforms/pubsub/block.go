@@ -20,7 +20,8 @@ const blockMark = 'm'
 // IsBlock reports whether an element is a block of messages.
 func IsBlock(b []byte) bool { return len(b) > 0 && b[0] == blockMark }
 
-func appendBlock(dst []byte, messages []*pubsubpb.ReceivedMessage) []byte {
+// AppendBlock appends a block of messages to dst.
+func AppendBlock(dst []byte, messages []*pubsubpb.ReceivedMessage) []byte {
 	dst = append(dst, blockMark)
 	for _, m := range messages {
 		msg := m.GetMessage()

@@ -56,7 +56,7 @@ func TestBlockHoldsItsMessages(t *testing.T) {
 			}
 			messages, want = append(messages, m), append(want, d)
 		}
-		got, err := recordsOf(appendBlock(nil, messages))
+		got, err := recordsOf(AppendBlock(nil, messages))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -79,7 +79,7 @@ func TestBlockHoldsItsMessages(t *testing.T) {
 
 // A task of files is no block, and the other way round.
 func TestIsBlock(t *testing.T) {
-	if !IsBlock(appendBlock(nil, nil)) || IsBlock(nil) || IsBlock([]byte(`{"URL":"/a.jsonl"}`)) {
+	if !IsBlock(AppendBlock(nil, nil)) || IsBlock(nil) || IsBlock([]byte(`{"URL":"/a.jsonl"}`)) {
 		t.Error("a block is not told from a task")
 	}
 	if _, err := recordsOf([]byte("{}")); err == nil {
@@ -89,8 +89,8 @@ func TestIsBlock(t *testing.T) {
 
 // A block that was cut anywhere gives the messages before the cut, and an error unless the cut is between messages.
 func TestCutBlocks(t *testing.T) {
-	first := appendBlock(nil, []*pubsubpb.ReceivedMessage{message("1", "one", map[string]string{"k": "v"})})
-	both := append(slices.Clone(first), appendBlock(nil, []*pubsubpb.ReceivedMessage{message("2", "two", nil)})[1:]...)
+	first := AppendBlock(nil, []*pubsubpb.ReceivedMessage{message("1", "one", map[string]string{"k": "v"})})
+	both := append(slices.Clone(first), AppendBlock(nil, []*pubsubpb.ReceivedMessage{message("2", "two", nil)})[1:]...)
 	for n := 1; n <= len(both); n++ {
 		got, err := recordsOf(both[:n])
 		want := 0
@@ -110,7 +110,7 @@ func TestCutBlocks(t *testing.T) {
 func TestErrorsEndABlock(t *testing.T) {
 	stop := errors.New("stop")
 	calls := 0
-	err := EachRecord(appendBlock(nil, []*pubsubpb.ReceivedMessage{message("1", "", nil), message("2", "", nil)}), "s", func(*source.Record, string) error {
+	err := EachRecord(AppendBlock(nil, []*pubsubpb.ReceivedMessage{message("1", "", nil), message("2", "", nil)}), "s", func(*source.Record, string) error {
 		calls++
 		return stop
 	})
@@ -121,7 +121,7 @@ func TestErrorsEndABlock(t *testing.T) {
 
 // Damaged bytes are an error, never a panic, and are not believed when they say how much is to come.
 func FuzzBlock(f *testing.F) {
-	f.Add(appendBlock(nil, []*pubsubpb.ReceivedMessage{message("1", "data", map[string]string{"k": "v"})}))
+	f.Add(AppendBlock(nil, []*pubsubpb.ReceivedMessage{message("1", "data", map[string]string{"k": "v"})}))
 	f.Add([]byte("m"))
 	f.Add([]byte{'m', 255, 255, 255, 255, 255, 255, 255, 255, 255, 1})
 	f.Add([]byte{'m', 0, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1})

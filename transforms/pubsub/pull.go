@@ -225,7 +225,7 @@ func (p *puller) streamOnce(ctx context.Context, c *pubsubapi.SubscriptionAdminC
 		for _, m := range response.GetReceivedMessages() {
 			size += len(m.GetMessage().GetData()) + len(m.GetAckId()) + 64
 		}
-		block := appendBlock(make([]byte, 0, size), response.GetReceivedMessages())
+		block := AppendBlock(make([]byte, 0, size), response.GetReceivedMessages())
 		select {
 		case out <- block:
 		case <-ctx.Done():

@@ -103,13 +103,12 @@ func (e *engine) ensureOnce(ctx context.Context, u Unit, why reason, count tally
 		return false, err
 	}
 	v := e.in.view()
-	upToDate := false
 	if have != nil {
 		n, err := v.count(ctx, have.from, have.to)
 		if err != nil {
 			return false, err
 		}
-		upToDate = n == have.files() && !e.force
+		upToDate := n == have.files() && !e.force
 		switch {
 		case have.settled && why == early, have.over() && why == early: // what is late has its own notice
 			return false, nil

@@ -144,14 +144,26 @@ func come(t *testing.T, c *teststream.Config, events ...string) {
 	}
 }
 
-func watermark(c *teststream.Config, at time.Time) {
-	c.AdvanceWatermark(mtime.FromTime(at).Milliseconds())
+func watermark(t *testing.T, c *teststream.Config, at time.Time) {
+	t.Helper()
+	if err := c.AdvanceWatermark(mtime.FromTime(at).Milliseconds()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// end is the end of a stream.
+func end(t *testing.T, c *teststream.Config) {
+	t.Helper()
+	if err := c.AdvanceWatermarkToInfinity(); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // pass lets time pass. Prism does what is due by then when the watermark moves, or when more comes.
-func pass(c *teststream.Config, d time.Duration, then time.Time) {
+func pass(t *testing.T, c *teststream.Config, d time.Duration, then time.Time) {
+	t.Helper()
 	c.AdvanceProcessingTime(d.Milliseconds())
-	watermark(c, then)
+	watermark(t, c, then)
 }
 
 // subscribe collects the updates that are published to a topic, in their order of revisions.
@@ -217,19 +229,19 @@ func TestPanes(t *testing.T) {
 	topic, updates := subscribe(t)
 	o.Topic = topic
 	stream(t, o, func(c *teststream.Config) {
-		watermark(c, at(10, 0))
+		watermark(t, c, at(10, 0))
 		come(t, c, "10:05 u view a")
-		pass(c, 5*time.Second, at(10, 1))
+		pass(t, c, 5*time.Second, at(10, 1))
 		come(t, c, "10:10 u view b", "10:10 w view b")
-		pass(c, 5*time.Second, at(10, 2))
-		pass(c, 5*time.Second, at(10, 3)) // nothing has come: no pane
-		pass(c, 5*time.Second, at(11, 0))
+		pass(t, c, 5*time.Second, at(10, 2))
+		pass(t, c, 5*time.Second, at(10, 3)) // nothing has come: no pane
+		pass(t, c, 5*time.Second, at(11, 0))
 		come(t, c, "10:20 u view c") // late
-		pass(c, 5*time.Second, at(11, 1))
-		pass(c, 5*time.Second, at(11, 15))
+		pass(t, c, 5*time.Second, at(11, 1))
+		pass(t, c, 5*time.Second, at(11, 15))
 		come(t, c, "10:30 u purchase a") // later still
-		pass(c, 5*time.Second, at(11, 16))
-		c.AdvanceWatermarkToInfinity()
+		pass(t, c, 5*time.Second, at(11, 16))
+		end(t, c)
 	})
 	var got []string
 	for _, u := range updates() {
@@ -254,15 +266,15 @@ func TestWatermarkStandsStill(t *testing.T) {
 	topic, updates := subscribe(t)
 	o.Topic = topic
 	stream(t, o, func(c *teststream.Config) {
-		watermark(c, at(10, 59))
+		watermark(t, c, at(10, 59))
 		for i := range 5 {
 			come(t, c, fmt.Sprintf("10:%d u view a", 10+i), fmt.Sprintf("10:%d w view a", 10+i))
 			come(t, c, fmt.Sprintf("12:%d u view a", 10+i))
-			pass(c, time.Hour, at(10, 59).Add(time.Duration(i+1)*time.Millisecond))
+			pass(t, c, time.Hour, at(10, 59).Add(time.Duration(i+1)*time.Millisecond))
 		}
-		pass(c, time.Hour, at(11, 0))
-		pass(c, time.Hour, at(13, 0))
-		c.AdvanceWatermarkToInfinity()
+		pass(t, c, time.Hour, at(11, 0))
+		pass(t, c, time.Hour, at(13, 0))
+		end(t, c)
 	})
 	panes := map[string][]string{} // by window
 	for _, u := range updates() {
@@ -367,20 +379,20 @@ func TestLateEventChangesSessions(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			o := testOptions(t)
 			stream(t, o, func(c *teststream.Config) {
-				watermark(c, at(10, 0))
+				watermark(t, c, at(10, 0))
 				for _, e := range test.before {
 					come(t, c, e)
 				}
-				c.AdvanceWatermarkToInfinity()
+				end(t, c)
 			})
 			if diff := cmp.Diff(test.first, sessionsOf(t, o)); diff != "" {
 				t.Errorf("sessions before (-want +got):\n%s", diff)
 			}
 			_ = run.Of(o.RunID).Close()
 			stream(t, o, func(c *teststream.Config) {
-				watermark(c, at(23, 0))
+				watermark(t, c, at(23, 0))
 				come(t, c, test.late)
-				c.AdvanceWatermarkToInfinity()
+				end(t, c)
 			})
 			if diff := cmp.Diff(test.want, sessionsOf(t, o)); diff != "" {
 				t.Errorf("sessions after (-want +got):\n%s", diff)
@@ -427,7 +439,7 @@ func TestDrain(t *testing.T) {
 	run.Of(o.RunID).Drain()
 	stream(t, o, func(c *teststream.Config) {
 		come(t, c, "10:00 u view a")
-		c.AdvanceWatermarkToInfinity()
+		end(t, c)
 	})
 	for _, table := range Tables {
 		if files, err := filepath.Glob(filepath.Join(o.URL, table, "*", "*")); err != nil || len(files) > 0 {
@@ -529,7 +541,9 @@ func TestSessionMovesOn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sessionsIn := func(hour int) Unit { return Unit{schemas.Sessions.Name, at(hour, 0).UnixMicro(), at(hour+1, 0).UnixMicro()} }
+	sessionsIn := func(hour int) Unit {
+		return Unit{schemas.Sessions.Name, at(hour, 0).UnixMicro(), at(hour+1, 0).UnixMicro()}
+	}
 	for _, step := range []struct {
 		events []event
 		hour   int

@@ -88,19 +88,18 @@ var projection = func() *schemas.Table[schemas.Interaction] {
 
 // Load returns the digest of a file of interactions: the one beside it, or else one that it makes of the rows. It writes nothing.
 func Load(ctx context.Context, st *store.Store, file string) (*Digest, error) {
-	o, err := st.Open(ctx, Name(file))
-	if err == nil {
-		body := make([]byte, o.Size())
-		_, err = o.ReadAt(body, 0)
-		_ = o.Close() // it was only read from
-		if d, decodeErr := Decode(body); decodeErr == nil {
-			return d, nil
-		}
-	} else if !errors.Is(err, store.ErrNotFound) {
+	body, err := st.ReadAll(ctx, Name(file), maxBytes)
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return nil, err
+	}
+	if d, err := Decode(body); err == nil {
+		return d, nil
 	}
 	return Make(ctx, st, file)
 }
+
+// maxBytes is more than the digest of any file takes.
+const maxBytes = 1 << 30
 
 // Make makes the digest of a file of its rows.
 func Make(ctx context.Context, st *store.Store, file string) (*Digest, error) {
@@ -138,11 +137,19 @@ func (d *Digest) Bytes() int64 {
 	return n
 }
 
-// The dictionaries of events. Place 0 of users, visitors and surfaces is the empty text: none.
-func (d *Digest) Items() []string    { return d.items }
-func (d *Digest) Types() []string    { return d.types }
+// Items returns the dictionary of Event.Items.
+func (d *Digest) Items() []string { return d.items }
+
+// Types returns the dictionary of Event.Type.
+func (d *Digest) Types() []string { return d.types }
+
+// Surfaces returns the dictionary of Event.Surface. Place 0 is the empty text: none; so it is of users and visitors.
 func (d *Digest) Surfaces() []string { return d.surfaces }
-func (d *Digest) Users() []string    { return d.users }
+
+// Users returns the dictionary of Event.User.
+func (d *Digest) Users() []string { return d.users }
+
+// Visitors returns the dictionary of Event.Visitor.
 func (d *Digest) Visitors() []string { return d.visitors }
 
 // EachMinute calls fn for the minutes in which there are cells, some of them several times, in microseconds since 1970.
