@@ -156,14 +156,15 @@ type row struct {
 type window struct {
 	parts     []*Sums
 	items     []string
-	all       []row            // of each item
-	countries map[string][]row // of the items with any score there
+	all       []row    // of each item
+	countries []string // sorted
+	byCountry [][]row  // of the items with any score there
 }
 
 // Trending returns the most popular items of each scope: of all, of each category, of each country. Parts are the sums of the parts of a
 // window, in the order of time, and end is its end. Of o it takes HalfLife, Top and Categories.
 func Trending(parts []*Sums, end int64, o Options) (trends []schemas.Trend) {
-	w := &window{parts: parts, countries: map[string][]row{}}
+	w := &window{parts: parts}
 	w.add(end, o.HalfLife)
 	trends = w.best(trends, schemas.ScopeAll, "", w.all, o.Top)
 	if o.Categories != nil {
@@ -177,8 +178,10 @@ func Trending(parts []*Sums, end int64, o Options) (trends []schemas.Trend) {
 			trends = w.best(trends, schemas.ScopeCategory, c, categories[c], o.Top)
 		}
 	}
-	for _, c := range slices.Sorted(maps.Keys(w.countries)) {
-		trends = w.best(trends, schemas.ScopeCountry, c, w.countries[c], o.Top)
+	for i, c := range w.countries {
+		if c != "" {
+			trends = w.best(trends, schemas.ScopeCountry, c, w.byCountry[i], o.Top)
+		}
 	}
 	w.count(trends)
 	return trends
@@ -186,14 +189,20 @@ func Trending(parts []*Sums, end int64, o Options) (trends []schemas.Trend) {
 
 // add adds up scores. Sums without any, such as those of what was only shown, are most, and are left out.
 func (w *window) add(end int64, halfLife time.Duration) {
-	type place struct {
-		item    uint32
-		country string
+	for _, p := range w.parts {
+		w.countries = append(w.countries, p.countries...)
 	}
-	places := map[string]uint32{}   // of items
-	inCountry := map[place]uint32{} // of items in the rows of countries
+	slices.Sort(w.countries)
+	w.countries = slices.Compact(w.countries)
+	w.byCountry = make([][]row, len(w.countries))
+	places := map[string]uint32{}    // of items
+	inCountry := map[uint64]uint32{} // of items in the rows of countries
 	for _, p := range w.parts {
 		decay := left(end-p.end, halfLife)
+		countries := make([]int, len(p.countries))
+		for i, c := range p.countries {
+			countries[i], _ = slices.BinarySearch(w.countries, c)
+		}
 		item, known := uint32(0), false
 		for i, s := range p.rows {
 			if i == 0 || p.rows[i-1].item != s.item {
@@ -212,16 +221,14 @@ func (w *window) add(end int64, halfLife time.Duration) {
 				item, known = n, true
 			}
 			w.all[item].take(s, decay)
-			country := p.countries[s.country]
-			if country == "" {
-				continue
-			}
-			n, ok := inCountry[place{item, country}]
+			country := countries[s.country]
+			key := uint64(item)<<16 | uint64(country)
+			n, ok := inCountry[key]
 			if !ok {
-				n = uint32(len(w.countries[country]))
-				inCountry[place{item, country}], w.countries[country] = n, append(w.countries[country], row{item: item})
+				n = uint32(len(w.byCountry[country]))
+				inCountry[key], w.byCountry[country] = n, append(w.byCountry[country], row{item: item})
 			}
-			w.countries[country][n].take(s, decay)
+			w.byCountry[country][n].take(s, decay)
 		}
 	}
 }
@@ -240,12 +247,14 @@ func (w *window) best(trends []schemas.Trend, scope, value string, rows []row, n
 		})
 		best = best[:min(n, len(best))]
 	}
+	least := math.Inf(-1) // of those that may still be among the best, so that a long tail is not sorted
 	for _, r := range rows {
-		if r.score <= 0 {
+		if r.score <= 0 || r.popularity < least {
 			continue
 		}
-		if best = append(best, r); len(best) >= 2*n+1000 { // so that a long tail is not sorted
+		if best = append(best, r); len(best) >= 2*n+1000 {
 			cut()
+			least = best[n-1].popularity
 		}
 	}
 	cut()
