@@ -202,7 +202,7 @@ func (p *printer) windows(w *tabwriter.Writer, tables []audit.Windowed) {
 	p.flush(w)
 	for _, t := range tables {
 		if t.Stale > 0 {
-			p.printf("\n%s: %s windows are not made of all files that there are now: a run is at work, or backbone windows --rebuild has to be\n", t.Name, humanize.Comma(t.Stale))
+			p.printf("\n%s: %s windows are not made of all files that there are now: a run is at work, or they need backbone windows --rebuild\n", t.Name, humanize.Comma(t.Stale))
 		}
 		if t.LeftBehind > 0 {
 			p.printf("\n%s: %s live results are of windows that are settled: they may be removed\n", t.Name, humanize.Comma(t.LeftBehind))
