@@ -27,8 +27,10 @@ import (
 	"backbone/testing/ledger"
 	"backbone/testing/pubsubserver"
 	"backbone/transforms/asof"
+	"backbone/transforms/lake"
 	"backbone/transforms/lake/audit"
 	"backbone/transforms/lake/store"
+	"backbone/transforms/windows"
 )
 
 // demoOptions are what demo was asked for.
@@ -48,10 +50,11 @@ func newDemoCommand(env *environment) *cobra.Command {
 into a lake on this machine: the first half from a file, and the second half, with some of the first, from a Pub/Sub
 server of its own, both at the same time. Then it reads the first half once more, drains, and compares each event with what
 had to become of it. Of three days of exports it makes versions of users and items, one day as a delta, and compares them with
-what each user and item was at any time. In the end it opens every file of the lake. Each step says what it does and what
+what each user and item was at any time. The stream computes what is trending, funnels, sessions and items that go together
+while events come; then all windows of the day are settled. In the end it opens every file of the lake. Each step says what it does and what
 came out.
 
-It needs no account and no network, and ends with the place of the lake and a query to try. Its exit code is 0 if all was
+It needs no account and no network, and ends with the place of the lake and queries to try. Its exit code is 0 if all was
 as it must be. The events and the lake are in a new folder among the temporary files, or in --dir; a lake that an
 earlier demo left there is made again. Ctrl-C stops it.`,
 		Example: `  backbone demo
@@ -79,6 +82,7 @@ const (
 	demoTopic        = "projects/demo/topics/events"
 	demoSubscription = "projects/demo/subscriptions/lake"
 	demoFlush        = 2 * time.Second
+	demoEarly        = 5 * time.Second
 	demoDays         = 3 // of exports of users and items
 	minDemoEvents    = 100
 	maxDemoEvents    = 5_000_000
@@ -205,7 +209,7 @@ func (d *demo) remove(folderToo bool) error {
 // run takes all steps.
 func (d *demo) run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, os.RemoveAll(d.path(demoSpill))) }()
-	for _, step := range []func(context.Context) error{d.makeShop, d.load, d.loadAgain, d.compare, d.catalog, d.verify} {
+	for _, step := range []func(context.Context) error{d.makeShop, d.load, d.loadAgain, d.compare, d.catalog, d.windows, d.verify} {
 		if err := step(ctx); err != nil {
 			return err
 		}
@@ -316,7 +320,9 @@ func (d *demo) load(ctx context.Context) (err error) {
 	var overlap, published int
 	drain := make(chan struct{})
 	attempt(&streaming, func() (err error) {
-		stream, err = d.carry(ctx, d.journey("pubsub://demo/lake", drain))
+		j := d.journey("pubsub://demo/lake", drain)
+		j.Windows.Tables, j.Windows.Early = windows.Tables, demoEarly
+		stream, err = d.carry(ctx, j)
 		return err
 	})
 	waitUntil(ctx, func() bool { return state().Streams > 0 })
@@ -408,15 +414,56 @@ func (d *demo) verify(ctx context.Context) (err error) {
 		return err
 	}
 	for _, t := range report.Versioned {
-		d.say("   %-13s %s rows, %s deleted, %s closed versions in %s files, %s", t.Name+":", humanize.Comma(t.Live), humanize.Comma(t.Deleted), humanize.Comma(t.Closed), humanize.Comma(t.Files), humanize.Bytes(uint64(t.Bytes)))
+		d.say("   %-14s %s rows, %s deleted, %s closed versions in %s files, %s", t.Name+":", humanize.Comma(t.Live), humanize.Comma(t.Deleted), humanize.Comma(t.Closed), humanize.Comma(t.Files), humanize.Bytes(uint64(t.Bytes)))
+	}
+	for _, t := range report.Windowed {
+		d.say("   %-14s %s rows of %s windows, %s", t.Name+":", humanize.Comma(t.Rows), humanize.Comma(t.Windows), humanize.Bytes(uint64(t.Bytes)))
 	}
 	for _, t := range report.Tables {
-		d.say("   %-13s %s rows in %s files, %s partitions, %s", t.Name+":", humanize.Comma(t.Rows), humanize.Comma(t.Files), humanize.Comma(t.Partitions), humanize.Bytes(uint64(t.Bytes)))
+		d.say("   %-14s %s rows in %s files, %s partitions, %s", t.Name+":", humanize.Comma(t.Rows), humanize.Comma(t.Files), humanize.Comma(t.Partitions), humanize.Bytes(uint64(t.Bytes)))
 	}
 	if report.Wrong > 0 {
 		return fmt.Errorf("%s wrong, the first is %v", things(report.Wrong), report.Findings[0])
 	}
+	for _, t := range report.Windowed {
+		if open := t.Stale + t.Live + t.LeftBehind; open > 0 {
+			return fmt.Errorf("%s: %d windows are not settled, or not with all events", t.Name, open)
+		}
+	}
 	d.say("   nothing is wrong")
+	return nil
+}
+
+// windows settles all windows of the day: the stream was stopped before it could.
+func (d *demo) windows(ctx context.Context) (err error) {
+	d.begin("What is trending, funnels, sessions, and items that go together, in all windows of the day")
+	st, err := store.Open(ctx, d.path(demoLake))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, st.Close()) }()
+	layout, err := lake.LayoutOf(ctx, st, schemas.Interactions.Name)
+	if err != nil {
+		return err
+	}
+	live := 0
+	for _, table := range windows.Tables {
+		for _, err := range st.List(ctx, schemas.LiveOf(table)+"/") {
+			if err != nil {
+				return err
+			}
+			live++
+		}
+	}
+	d.say("   from the stream, while events came:   %s results of windows that were open", comma(live))
+	o := windows.Defaults()
+	o.URL, o.Layout, o.Tables = d.path(demoLake), layout.String(), windows.Tables
+	began := time.Now()
+	n, err := windows.Rebuild(ctx, st, o, d.total.FirstEvent, d.total.LastEvent.Add(time.Second), nil)
+	if err != nil {
+		return err
+	}
+	d.say("   of all that came:                     the windows of %d hours are settled, in %v", n, time.Since(began).Round(100*time.Millisecond))
 	return nil
 }
 
@@ -498,15 +545,20 @@ func (d *demo) showResult() {
 	d.say("\nThe lake is only files, for any program that reads Parquet:")
 	d.say("   %s", d.path(demoLake))
 	d.say("Try:")
-	d.say("   %s", demoQuery(d.path(demoLake)))
+	for _, query := range demoQueries(d.path(demoLake)) {
+		d.say("   %s", query)
+	}
 	d.say("   backbone verify --lake %q", d.path(demoLake))
 	d.say("   backbone show items --id p000000 --lake %q", d.path(demoLake))
 }
 
-// demoQuery is a command line that looks into a lake.
-func demoQuery(lake string) string {
-	glob := strings.ReplaceAll(filepath.ToSlash(lake), "'", "''") + "/interactions/**/*.parquet"
-	return fmt.Sprintf(`duckdb -c "SELECT event_type, count(*) AS events, count(DISTINCT item_id) AS items FROM '%s' GROUP BY ALL ORDER BY events DESC"`, glob)
+// demoQueries are command lines that look into a lake: what there is of each type, and what was trending in the last hour, by country.
+func demoQueries(lake string) []string {
+	root := strings.ReplaceAll(filepath.ToSlash(lake), "'", "''")
+	return []string{
+		fmt.Sprintf(`duckdb -c "SELECT event_type, count(*) AS events, count(DISTINCT item_id) AS items FROM '%s/interactions/**/*.parquet' GROUP BY ALL ORDER BY events DESC"`, root),
+		fmt.Sprintf(`duckdb -c "SELECT scope_value AS country, rank, item_id, popularity FROM '%s/trending/*/*-1h.parquet' WHERE scope = 'country' AND rank <= 3 QUALIFY window_start = max(window_start) OVER () ORDER BY ALL"`, root),
+	}
 }
 
 func comma(n int) string { return humanize.Comma(int64(n)) }

@@ -32,7 +32,7 @@ func demoCommand(ctx context.Context, t *testing.T, out io.Writer, args ...strin
 	return printed.String(), err
 }
 
-// The query that the demo ends with is one that works, and a second demo in the same folder ends as the first.
+// The queries that the demo ends with work, and a second demo in the same folder ends as the first.
 func TestDemoEndsWithAQuery(t *testing.T) {
 	t.Setenv("PUBSUB_EMULATOR_HOST", "nobody:1")
 	dir := filepath.Join(t.TempDir(), "a 'shop'")
@@ -47,18 +47,22 @@ func TestDemoEndsWithAQuery(t *testing.T) {
 		if left, err := filepath.Glob(filepath.Join(dir, ".*")); err != nil || len(left) > 0 {
 			t.Errorf("the %s demo has left %q behind, %v", which, left, err)
 		}
-		query := regexp.MustCompile(`(?m)^   duckdb -c "(.*)"$`).FindStringSubmatch(printed)
-		if query == nil {
-			t.Fatalf("there is no query in\n%s", printed)
+		queries := regexp.MustCompile(`(?m)^   duckdb -c "(.*)"$`).FindAllStringSubmatch(printed, -1)
+		if len(queries) != 2 {
+			t.Fatalf("there are not 2 queries in\n%s", printed)
 		}
 		summary, err := generator.ReadSummary(filepath.Join(dir, "shop"))
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Run(which, func(t *testing.T) { // skipped where there is no python3
-			sum := python.Run(t, `import duckdb, sys; print(sum(n for _, n, _ in duckdb.sql(sys.argv[1]).fetchall()))`, query[1])
+			sum := python.Run(t, `import duckdb, sys; print(sum(n for _, n, _ in duckdb.sql(sys.argv[1]).fetchall()))`, queries[0][1])
 			if got := strings.TrimSpace(sum); got != strconv.Itoa(summary.Rows) {
 				t.Errorf("the query counts %s events, want %d", got, summary.Rows)
+			}
+			trends := python.Run(t, `import duckdb, sys; print(*duckdb.sql(sys.argv[1]).fetchall(), sep="\n")`, queries[1][1])
+			if !regexp.MustCompile(`(?m)^\('[A-Z]{2}', 1, '.+', [0-9.e-]+\)$`).MatchString(trends) {
+				t.Errorf("what is trending in a country is\n%s", trends)
 			}
 		})
 	}
@@ -67,7 +71,7 @@ func TestDemoEndsWithAQuery(t *testing.T) {
 // Wherever it is stopped, the demo ends, says so, and can be run again.
 func TestDemoStops(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "demo")
-	for _, at := range []string{"1. ", "2. ", "3. ", "4. ", "5. "} {
+	for _, at := range []string{"1. ", "2. ", "3. ", "4. ", "5. ", "6. "} {
 		ctx, stop := context.WithCancel(t.Context())
 		printed, err := demoCommand(ctx, t, &onText{at, stop}, "--dir", dir, "--events", "2000")
 		stop()

@@ -40,6 +40,11 @@ Of users and items it also looks at their versions: the log has no gap and each 
 the newest version, of those that were kept and of all history are those that the log says; what is deleted has no
 content; and the versions of each row follow each other without a hole and without one that is there twice.
 
+Of results of windows (sessions, trending, funnel, co_occurrence) it looks at the settled and at the live ones: the window and the
+revision of a file are those of its rows, no window and no session is there twice, ranks go from 1 on, and results are made of
+all files of interactions where the marks of the partitions say so. Elsewhere a stream may be at work, and what is not made
+of all files is counted.
+
 It prints what is in each table, dead letters by reason and field, and each thing that is wrong with its file. It exits with 1 if
 anything is wrong. Ids that are in more than one partition are counted, but are not wrong: their event came with
 different times. A version that is not finished is named, but is not wrong: a run may be at work on it.
@@ -47,13 +52,14 @@ different times. A version that is not finished is named, but is not wrong: a ru
 It only reads, and may run while the lake is written to.`,
 		Example: `  backbone verify --lake /tmp/lake
   backbone verify --lake gs://shop/lake --table interactions --summary verify.json
-  backbone verify --lake /tmp/lake --table items`,
+  backbone verify --lake /tmp/lake --table items
+  backbone verify --lake /tmp/lake --table trending`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runVerify(cmd.Context(), env, options) },
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&options.lake, "lake", "", "`URL` of the lake: a path, gs://... or s3://...")
-	flags.StringVar(&options.Table, "table", "", "the only table to look at; users and items with their history (default all)")
+	flags.StringVar(&options.Table, "table", "", "the only table to look at; users and items with their history, results of windows with their live ones (default all)")
 	flags.StringVar(&options.summary, "summary", "", "`FILE` for the report as JSON, with up to 1,000 findings")
 	if err := cmd.MarkFlagRequired("lake"); err != nil {
 		panic(err) // there is such a flag
@@ -117,6 +123,10 @@ func printReport(out io.Writer, r audit.Report) error {
 		p.printf("\n")
 	}
 	p.versions(w, r.Versioned)
+	if len(r.Tables)+len(r.Versioned) > 0 && len(r.Windowed) > 0 {
+		p.printf("\n")
+	}
+	p.windows(w, r.Windowed)
 	for _, t := range r.Tables {
 		p.counts(w, t.Name+" by reason", t.Codes)
 		p.counts(w, t.Name+" by field", t.Fields)
@@ -175,6 +185,27 @@ func (p *printer) versions(w *tabwriter.Writer, tables []audit.Versioned) {
 	for _, t := range tables {
 		for _, folder := range t.Unfinished {
 			p.printf("\n%s: not finished: a run is at work on this version, or was killed\n", folder)
+		}
+	}
+}
+
+// windows prints tables of results of windows, and what of them may not be up to date.
+func (p *printer) windows(w *tabwriter.Writer, tables []audit.Windowed) {
+	if len(tables) == 0 {
+		return
+	}
+	p.printf("table\twindows\tlive\tfiles\tsize\trows\tfrom\tto\n")
+	for _, t := range tables {
+		p.printf("%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", t.Name, humanize.Comma(t.Windows), humanize.Comma(t.Live), humanize.Comma(t.Files),
+			humanize.Bytes(uint64(t.Bytes)), humanize.Comma(t.Rows), instant(t.First), instant(t.Last))
+	}
+	p.flush(w)
+	for _, t := range tables {
+		if t.Stale > 0 {
+			p.printf("\n%s: %s windows are not made of all files that there are now: a run is at work, or they need backbone windows --rebuild\n", t.Name, humanize.Comma(t.Stale))
+		}
+		if t.LeftBehind > 0 {
+			p.printf("\n%s: %s live results are of windows that are settled: they may be removed\n", t.Name, humanize.Comma(t.LeftBehind))
 		}
 	}
 }

@@ -116,6 +116,9 @@ func runWindows(ctx context.Context, env *environment, first, last string, o reb
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
 	layout, err := lake.LayoutOf(ctx, st, schemas.Interactions.Name)
+	if errors.Is(err, store.ErrNotFound) {
+		return fmt.Errorf("there is no table %q in %q", schemas.Interactions.Name, st.URL())
+	}
 	if err != nil {
 		return err
 	}

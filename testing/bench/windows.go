@@ -83,8 +83,9 @@ func (in *input) writeContexts(name string) (n int, err error) {
 					SessionID string `json:"session_id"`
 					EventTime any    `json:"event_time"`
 				}
-				if json.Unmarshal(line, &e) != nil || e.SessionID == "" || e.EventTime == nil {
-					return nil // broken on purpose
+				wellFormed := json.Unmarshal(line, &e) == nil // some are broken on purpose
+				if !wellFormed || e.SessionID == "" || e.EventTime == nil {
+					return nil
 				}
 				key := xxh3.HashString(e.SessionID)
 				if seen[key] {

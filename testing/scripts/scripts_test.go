@@ -3,11 +3,16 @@
 package scripts
 
 import (
+	"crypto/sha256"
 	"errors"
 	"flag"
+	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -30,11 +35,32 @@ func TestMain(m *testing.M) {
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 ".",
-		Cmds:                map[string]func(ts *testscript.TestScript, neg bool, args []string){"exits": exits},
+		Cmds:                map[string]func(ts *testscript.TestScript, neg bool, args []string){"exits": exits, "hashes": hashes},
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		UpdateScripts:       *update,
 	})
+}
+
+// hashes is the script command "hashes FILE FOLDER...": it writes to FILE the name of each file in the folders, with a hash of its
+// bytes. Two such files can be compared with cmp.
+func hashes(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: hashes FILE FOLDER...")
+	}
+	var list strings.Builder
+	for _, folder := range args[1:] {
+		root := ts.MkAbs(folder)
+		ts.Check(fs.WalkDir(os.DirFS(root), ".", func(name string, e fs.DirEntry, err error) error {
+			if err != nil || e.IsDir() {
+				return err
+			}
+			body, err := os.ReadFile(filepath.Join(root, name))
+			fmt.Fprintf(&list, "%s/%s %x\n", filepath.Base(folder), name, sha256.Sum256(body))
+			return err
+		}))
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(list.String()), 0o600))
 }
 
 // exits is the script command "exits CODE PROGRAM ARGS...": it runs the program and fails unless it ends with that

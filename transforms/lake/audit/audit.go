@@ -22,6 +22,18 @@
 //     is once in a version. Times agree with each other; what is deleted has no content.
 //   - The versions of an id follow each other without a hole: at any time one of them holds, from the first on.
 //
+// And of each table of results of windows (sessions, trending, funnel, co_occurrence), with its live results:
+//
+//   - The name of a file says which window it is of, and for a live result which revision; its rows and its footer say the same. A window
+//     has one settled result.
+//   - Every row has its required columns. Main tables hold settled results, live tables all others; of a file, all rows are of one result.
+//   - What a row is of (an item in a scope, a pair of items) is once in a file, and a session once in the table. Ranks go from 1 on without
+//     a gap. Sessions end in their window, and not before they begin.
+//   - A result is made of all files of interactions that it has to be made of, if the marks of their partitions say that it is. Without
+//     marks a run may be at work, and it is counted.
+//
+// Numbers are not computed again: package testing/windowmodel does that.
+//
 // A lake may be audited while it is written to: what is committed after the list of files was read is not looked at. A table of
 // versions in which something seems to be wrong is looked at again if it has changed in the meantime, up to three times.
 //
@@ -30,6 +42,8 @@
 //   - Ids are compared by a hash of 128 bits. In memory are 24 bytes for each row of the partitions and shards that are read at a time,
 //     and the files themselves, up to 32 MiB each; larger ones are read in pieces.
 //   - Of a table of versions, 72 bytes are in memory for each version of a row in the shards that are compared at a time.
+//   - Of sessions, 24 bytes for each; of other results, the keys of a file while it is read.
+//   - Whether a result of sessions or co_occurrence lacks files of partitions after its window cannot be told by counting.
 //   - Ids that are in several partitions are counted exactly up to some millions of rows a table, and beyond that by a sample.
 package audit
 
@@ -57,7 +71,7 @@ import (
 
 // Options says what to look at.
 type Options struct {
-	// Table is the only table to look at; one of versions is looked at with its history. Default: all.
+	// Table is the only table to look at; one of versions is looked at with its history, one of results with its live ones. Default: all.
 	Table string
 	// MaxFindings is how many findings the report lists; further ones are only counted. Default: 1,000.
 	MaxFindings int
@@ -72,6 +86,7 @@ type Report struct {
 	Lake      string      `json:"lake"`
 	Tables    []Table     `json:"tables"`
 	Versioned []Versioned `json:"versioned_tables,omitempty"`
+	Windowed  []Windowed  `json:"tables_of_windows,omitempty"`
 	Skipped   []string    `json:"skipped,omitempty"` // folders of tables that this version does not know
 	Wrong     int64       `json:"wrong"`             // findings, also those that are not listed
 	Findings  []Finding   `json:"findings,omitempty"`
@@ -112,6 +127,22 @@ type Versioned struct {
 	Bytes    int64      `json:"bytes"`
 	// Unfinished are folders newer than the newest version: a run is at work there, or was killed. That is not wrong.
 	Unfinished []string `json:"unfinished,omitempty"`
+}
+
+// Windowed says what is in a table of results of windows.
+type Windowed struct {
+	Name    string     `json:"name"`
+	Windows int64      `json:"windows"` // that are settled
+	Files   int64      `json:"files"`
+	Bytes   int64      `json:"bytes"`
+	Rows    int64      `json:"rows"`
+	First   *time.Time `json:"first,omitempty"` // start of the earliest of Windows
+	Last    *time.Time `json:"last,omitempty"`  // end of the latest
+	Live    int64      `json:"live"`            // windows that have live results, and no settled one
+	// LeftBehind is how many live results there are of windows that are settled. They are removed when the window is settled again.
+	LeftBehind int64 `json:"left_behind,omitempty"`
+	// Stale is how many of Windows are not of all files of interactions that are there now: a run is at work, or has still to be.
+	Stale int64 `json:"stale,omitempty"`
 }
 
 // Finding is one thing that is wrong, once for a file however many rows it concerns.
@@ -156,6 +187,16 @@ const (
 	KindHole     Kind = "history_hole"  // no version of the id begins where this one ends
 	KindOrder    Kind = "history_order" // a closed version that does not begin before the current one
 	KindOrphan   Kind = "history_only"  // closed versions of an id that the newest version does not have
+
+	// In tables of results of windows, and about what they are made of, there are also these.
+
+	KindDigest   Kind = "digest"           // a digest of a file that is not there
+	KindWindow   Kind = "wrong_window"     // rows of another window than the name of the file says
+	KindTwice    Kind = "duplicate_window" // a result that is there already
+	KindRevision Kind = "revision"         // rows of another revision than the file
+	KindPane     Kind = "pane"             // a pane that has no place in the table, or several in a file
+	KindRank     Kind = "ranks"            // not 1, 2, 3 and so on
+	KindStale    Kind = "stale"            // not made of all files, though the partitions are marked
 )
 
 // Audit reads a whole lake. What is wrong with the lake is in the report; an error says that it could not be looked at.
@@ -171,7 +212,12 @@ func Audit(ctx context.Context, st *store.Store, o Options) (Report, error) {
 	if err != nil {
 		return a.report, err
 	}
+	var results []string // are looked at when all is known that they are made of
 	for _, name := range names {
+		if _, known := resultSpecs[name]; known {
+			results = append(results, name)
+			continue
+		}
 		if spec, known := versionSpecs[name]; known {
 			t, err := a.versionedTable(ctx, spec)
 			if err != nil {
@@ -185,13 +231,21 @@ func Audit(ctx context.Context, st *store.Store, o Options) (Report, error) {
 			a.report.Skipped = append(a.report.Skipped, name)
 			continue
 		}
+		if len(spec.items) > 0 {
+			a.touched = map[string]minutes{}
+		}
 		t, err := a.table(ctx, name, spec)
 		if err != nil {
 			return a.report, fmt.Errorf("table %q: %w", name, err)
 		}
 		a.report.Tables = append(a.report.Tables, t)
 	}
-	if len(a.report.Tables)+len(a.report.Versioned) == 0 {
+	if len(results) > 0 {
+		if err := a.resultTables(ctx, results); err != nil {
+			return a.report, err
+		}
+	}
+	if len(a.report.Tables)+len(a.report.Versioned)+len(a.report.Windowed) == 0 {
 		return a.report, fmt.Errorf("there is no table to look at in %q", st.URL())
 	}
 	slices.SortFunc(a.report.Findings, func(x, y Finding) int {
@@ -207,6 +261,9 @@ type auditor struct {
 
 	mu     sync.Mutex
 	report Report
+
+	// touched are the minutes of partitions of interactions, by folder, in which there are events with items; nil: they were not looked at.
+	touched map[string]minutes
 }
 
 func (a *auditor) find(kind Kind, file, format string, args ...any) {
@@ -232,6 +289,9 @@ func (a *auditor) tables(ctx context.Context) ([]string, error) {
 		if table, isHistory := histories[name]; isHistory { // it is looked at with its table, which comes before it if it is there
 			name = table
 		}
+		if table, isLive := liveTables[name]; isLive {
+			name = table
+		}
 		if !slices.Contains(names, name) {
 			names = append(names, name)
 		}
@@ -239,14 +299,18 @@ func (a *auditor) tables(ctx context.Context) ([]string, error) {
 	if table, isHistory := histories[a.options.Table]; isHistory {
 		a.options.Table = table
 	}
+	if table, isLive := liveTables[a.options.Table]; isLive {
+		a.options.Table = table
+	}
 	_, isVersioned := versionSpecs[a.options.Table]
+	_, isResults := resultSpecs[a.options.Table]
 	switch {
 	case a.options.Table == "":
 		return names, nil
 	case !slices.Contains(names, a.options.Table):
 		return nil, fmt.Errorf("there is no table %q in %q, which has %q", a.options.Table, a.store.URL(), names)
-	case specs[a.options.Table].id == "" && !isVersioned:
-		known := slices.Concat(slices.Collect(maps.Keys(specs)), slices.Collect(maps.Keys(versionSpecs)))
+	case specs[a.options.Table].id == "" && !isVersioned && !isResults:
+		known := slices.Concat(slices.Collect(maps.Keys(specs)), slices.Collect(maps.Keys(versionSpecs)), slices.Collect(maps.Keys(resultSpecs)))
 		return nil, fmt.Errorf("table %q is not one that can be looked at: these are %q", a.options.Table, slices.Sorted(slices.Values(known)))
 	}
 	return []string{a.options.Table}, nil
@@ -287,15 +351,29 @@ func (a *auditor) table(ctx context.Context, name string, spec spec) (Table, err
 }
 
 // layout reads how the table is laid out. Without that, what depends on it is not looked at.
-func (a *auditor) layout(ctx context.Context, table string) (l layout, err error) {
-	key := table + "/" + layoutName
-	body, err := a.store.ReadAll(ctx, key, 1<<16)
-	if errors.Is(err, store.ErrNotFound) {
-		a.find(KindLayout, key, "missing: partitions and shards cannot be looked at")
+func (a *auditor) layout(ctx context.Context, table string) (layout, error) {
+	l, ok, err := a.readLayout(ctx, table)
+	switch key := table + "/" + layoutName; {
+	case errors.Is(err, errLayout):
+		a.find(KindLayout, key, "%v: partitions and shards cannot be looked at", err)
 		return layout{}, nil
+	case err == nil && !ok:
+		a.find(KindLayout, key, "missing: partitions and shards cannot be looked at")
+	}
+	return l, err
+}
+
+// errLayout says that a layout is none.
+var errLayout = errors.New("no layout")
+
+// readLayout reads a layout; ok is false where there is none.
+func (a *auditor) readLayout(ctx context.Context, table string) (l layout, ok bool, err error) {
+	body, err := a.store.ReadAll(ctx, table+"/"+layoutName, 1<<16)
+	if errors.Is(err, store.ErrNotFound) {
+		return layout{}, false, nil
 	}
 	if err != nil {
-		return layout{}, err
+		return layout{}, false, err
 	}
 	err = json.Unmarshal(body, &l)
 	if err == nil {
@@ -305,10 +383,9 @@ func (a *auditor) layout(ctx context.Context, table string) (l layout, err error
 		err = fmt.Errorf("%d shards", l.Shards)
 	}
 	if err != nil {
-		a.find(KindLayout, key, "%v: partitions and shards cannot be looked at", err)
-		return layout{}, nil
+		return layout{}, false, fmt.Errorf("%w: %w", errLayout, err)
 	}
-	return l, nil
+	return l, true, nil
 }
 
 // file is a data file whose name is well-formed.
@@ -330,15 +407,20 @@ func (a *auditor) list(ctx context.Context, l layout, t *Table) ([]*file, error)
 	var files []*file
 	folders := map[string]bool{} // false: not a partition
 	slots := map[slotKey]*slot{}
+	var digests, keys []string
 	for e, err := range a.store.List(ctx, t.Name+"/") {
 		if err != nil {
 			return nil, err
 		}
 		folder, name := path.Split(strings.TrimPrefix(e.Key, t.Name+"/"))
 		folder = strings.TrimSuffix(folder, "/")
+		if m := digestName.FindStringSubmatch(name); m != nil {
+			digests = append(digests, path.Join(t.Name, folder, m[1]+".parquet"))
+		}
 		if hidden(name) && name != successName {
 			continue
 		}
+		keys = append(keys, e.Key)
 		f := &file{key: e.Key, size: e.Size, folder: folder}
 		var wrong error
 		if l.Window != "" {
@@ -377,12 +459,26 @@ func (a *auditor) list(ctx context.Context, l layout, t *Table) ([]*file, error)
 			t.Partitions++
 		}
 	}
+	a.digests(digests, keys)
 	for _, s := range slots {
 		if err := a.gaps(ctx, s); err != nil {
 			return nil, err
 		}
 	}
 	return files, nil
+}
+
+// digestName is that of what windows need of a file of interactions, beside it.
+var digestName = regexp.MustCompile(`^_(part-.*)\.digest$`)
+
+// digests looks for digests of files that are not there. They are written after their file.
+func (a *auditor) digests(of, keys []string) {
+	slices.Sort(keys)
+	for _, file := range of {
+		if _, there := slices.BinarySearch(keys, file); !there {
+			a.find(KindDigest, file, "there is a digest of it, but no such file")
+		}
+	}
 }
 
 // gaps looks for numbers that are missing among the files of a slot.

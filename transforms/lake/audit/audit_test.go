@@ -29,6 +29,7 @@ type event struct {
 	User    *string
 	Visitor *string
 	Type    *string
+	Item    *string
 }
 
 // part is a file of a test.
@@ -59,7 +60,7 @@ func (p part) encode(t *testing.T) []byte {
 		var row parquet.Row
 		for i, path := range schema.Columns() {
 			v := parquet.NullValue()
-			switch text := (map[string]*string{"event_id": e.ID, "user_id": e.User, "visitor_id": e.Visitor, "event_type": e.Type})[path[0]]; {
+			switch text := (map[string]*string{"event_id": e.ID, "user_id": e.User, "visitor_id": e.Visitor, "event_type": e.Type, "item_id": e.Item})[path[0]]; {
 			case path[0] == "event_time" && e.Time != nil:
 				v = parquet.Int64Value(*e.Time)
 			case text != nil:

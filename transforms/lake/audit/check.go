@@ -26,6 +26,7 @@ const (
 	roleSort
 	roleCode
 	roleField
+	roleItem
 	roleRequired
 )
 
@@ -64,6 +65,11 @@ func (a *auditor) columns(f *file, schema *parquet.Schema, spec spec) columns {
 	use(spec.field, roleField, isText, "text")
 	for _, name := range spec.sort {
 		use(name, roleSort, isText, "text")
+	}
+	for _, name := range spec.items { // which need not be there
+		if leaf, ok := schema.Lookup(strings.Split(name, ".")...); ok {
+			c.roles[leaf.ColumnIndex] |= roleItem
+		}
 	}
 	for _, name := range spec.required {
 		if name != spec.id && name != spec.time && name != spec.code { // those were looked for above
@@ -115,6 +121,7 @@ type row struct {
 	userRank int
 	code     []byte
 	field    []byte
+	hasItem  bool
 }
 
 // eachRow reads all columns of a row group, and calls fn with each row.
@@ -173,6 +180,9 @@ func (c *checker) row(values parquet.Row) {
 		if role&roleField != 0 {
 			r.field = v.ByteArray()
 		}
+		if role&roleItem != 0 {
+			r.hasItem = true
+		}
 	}
 	c.check(number)
 	c.now, c.previous = c.previous, c.now
@@ -197,6 +207,8 @@ func (c *checker) check(number int64) {
 		c.content.first, c.content.last = min(c.content.first, r.time), max(c.content.last, r.time)
 		if f.start < f.end && (r.time < f.start || r.time >= f.end) {
 			c.partition.add(number, "%v is not within %v and %v", at(r.time), at(f.start), at(f.end))
+		} else if r.hasItem && f.start < f.end {
+			c.content.minutes.set((r.time - f.start) / minute)
 		}
 	}
 	if number > 0 && r.hasTime && c.previous.hasTime {

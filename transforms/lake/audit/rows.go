@@ -36,13 +36,14 @@ type spec struct {
 	required []string
 	code     string // dead letters are counted by these
 	field    string
+	items    []string // columns with the items of an event
 }
 
 // specs are the tables that this version knows.
 var specs = map[string]spec{
 	schemas.Interactions.Name: {
 		id: "event_id", time: "event_time", sort: []string{"user_id", "visitor_id"},
-		version: schemas.Interactions.Version, required: required(schemas.Interactions),
+		version: schemas.Interactions.Version, required: required(schemas.Interactions), items: []string{"item_id", "items.list.element.item_id"},
 	},
 	schemas.Contexts.Name: {
 		id: "event_id", time: "event_time", sort: []string{"session_id", "visitor_id"},
@@ -78,6 +79,10 @@ type idAt struct {
 	id   xxh3.Uint128
 	file uint32 // in slot.files
 	row  uint32 // in the file, from 0
+}
+
+func (x idAt) compare(y idAt) int {
+	return cmp.Or(cmp.Compare(x.id.Hi, y.id.Hi), cmp.Compare(x.id.Lo, y.id.Lo), cmp.Compare(x.file, y.file), cmp.Compare(x.row, y.row))
 }
 
 // read reads all files, some at a time, and adds what is in them to t.
@@ -138,6 +143,7 @@ type content struct {
 	first, last   int64 // times; first > last: none
 	ids           []idAt
 	codes, fields map[string]int64
+	minutes       minutes // with events that have items
 }
 
 // one reads a file, and with the last one of its slot looks for ids that are there twice.
@@ -150,6 +156,7 @@ func (a *auditor) one(ctx context.Context, f *file, l layout, spec spec, total *
 		a.find(KindUnreadable, f.key, "%v", err)
 	}
 	total.add(c)
+	a.addMinutes(f.folder, c.minutes)
 	if a.options.Progress != nil {
 		a.options.Progress(c.rows)
 	}
@@ -207,9 +214,7 @@ func addCounts(to, from map[string]int64) map[string]int64 {
 
 // duplicates sorts the ids of a slot, and drops from them what is there twice.
 func (a *auditor) duplicates(s *slot) {
-	slices.SortFunc(s.ids, func(x, y idAt) int {
-		return cmp.Or(cmp.Compare(x.id.Hi, y.id.Hi), cmp.Compare(x.id.Lo, y.id.Lo), cmp.Compare(x.file, y.file), cmp.Compare(x.row, y.row))
-	})
+	slices.SortFunc(s.ids, idAt.compare)
 	wrong := make([]rowFault, len(s.files))
 	unique := s.ids[:0]
 	for _, at := range s.ids {
@@ -263,7 +268,8 @@ func (a *auditor) contentOf(ctx context.Context, f *file, l layout, spec spec) (
 		return c, err
 	}
 	defer done()
-	a.metadata(f.key, pf, metaRun, metaWriter)
+	table, _, _ := strings.Cut(f.key, "/")
+	a.metadata(f.key, table, pf, metaRun, metaWriter)
 	check := checker{auditor: a, file: f, layout: l, columns: a.columns(f, pf.Schema(), spec), content: &c}
 	for _, group := range pf.RowGroups() {
 		if err := eachRow(group, check.row); err != nil {
@@ -305,14 +311,13 @@ func (a *auditor) open(ctx context.Context, key string, size int64) (pf *parquet
 // closeObject closes what was only read from.
 func closeObject(o store.Object) { _ = o.Close() }
 
-// metadata looks at what the footer says of the file, in which needed have to be.
-func (a *auditor) metadata(key string, pf *parquet.File, needed ...string) {
+// metadata looks at what the footer says of the file of a table, in which needed have to be.
+func (a *auditor) metadata(key, table string, pf *parquet.File, needed ...string) {
 	for _, name := range needed {
 		if v, _ := pf.Lookup(name); v == "" {
 			a.find(KindMetadata, key, "the footer has no %s", name)
 		}
 	}
-	table, _, _ := strings.Cut(key, "/")
 	if v, _ := pf.Lookup(metaTable); v != table {
 		a.find(KindMetadata, key, "%s is %q in the footer, want %q", metaTable, v, table)
 	}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 
 	"github.com/parquet-go/parquet-go"
@@ -119,7 +120,8 @@ func (v *versionAuditor) rowsOf(ctx context.Context, f *versionFile) (t tally, e
 		return t, err
 	}
 	defer done()
-	v.metadata(f.key, pf) // no run is named: all runs over the same exports make the same file
+	table, _, _ := strings.Cut(f.key, "/")
+	v.metadata(f.key, table, pf) // no run is named: all runs over the same exports make the same file
 	if of, _ := pf.Lookup(metaVersion); of != strconv.Itoa(f.version.Schema) {
 		v.find(KindMetadata, f.key, "%s is %q in the footer, but %d by the log", metaVersion, of, f.version.Schema)
 	}
