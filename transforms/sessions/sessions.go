@@ -76,15 +76,16 @@ func Of(ctx context.Context, at int64, o Options, timeline Timeline) (all []sche
 		c.sort(&c.people[i])
 	}
 	anybody := func(*person) bool { return true }
-	for to = own.End; to < own.End+gap; { // what goes on is not over
-		p, err := timeline(ctx, to)
+	to = own.End + gap
+	for next := own.End; next < to; { // what goes on is not over
+		p, err := timeline(ctx, next)
 		if err != nil {
 			return nil, 0, 0, err
 		}
-		if err := c.add(p, own.End+gap, anybody); err != nil {
+		if err := c.add(p, to, anybody); err != nil {
 			return nil, 0, 0, err
 		}
-		to = p.End
+		next = p.End
 	}
 	for i := range c.people {
 		p := &c.people[i]

@@ -110,7 +110,7 @@ func TestOfAnyFiles(t *testing.T) {
 		got := map[string]int64{}
 		for start := begin; start < begin+6*hour; start += hour {
 			all, from, to := f.of(start, o)
-			if f.lowest < from || f.most > to {
+			if f.lowest < from || f.most-hour >= to {
 				t.Fatalf("looked at %d to %d, and says %d to %d", f.lowest, f.most, from, to)
 			}
 			for _, s := range all {

@@ -235,7 +235,8 @@ func (fn *ensureFn) Setup(ctx context.Context) (err error) {
 
 func (fn *ensureFn) StartBundle(ctx context.Context, _ func(string)) {
 	fn.done = tally{}
-	fn.pool = parallel.Start(runtime.GOMAXPROCS(0), func() (func(Unit) error, func() error) {
+	// More than there are cores: some wait until their results are durable.
+	fn.pool = parallel.Start(2*runtime.GOMAXPROCS(0), func() (func(Unit) error, func() error) {
 		own := tally{}
 		return func(u Unit) error { return fn.engine.ensure(ctx, u, fn.Why, own) }, func() error {
 			fn.mu.Lock()

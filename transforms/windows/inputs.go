@@ -96,15 +96,28 @@ func isData(name string) bool {
 	return strings.HasPrefix(name, "part-") && strings.HasSuffix(name, ".parquet")
 }
 
-// count returns how many files the partitions have that overlap [from, to).
+// count returns how many files the partitions have that overlap [from, to). Of the last one, these are only the files with events before to:
+// others can come for long after what is counted is settled, and do not change it.
 func (v *view) count(ctx context.Context, from, to int64) (n int64, err error) {
 	for at := from; at < to; {
 		p, err := v.partition(ctx, at)
 		if err != nil {
 			return 0, err
 		}
-		n += int64(len(p.files))
 		at = p.end
+		if to >= p.end {
+			n += int64(len(p.files))
+			continue
+		}
+		digests, err := v.in.loadAll(ctx, p.files)
+		if err != nil {
+			return 0, err
+		}
+		for _, d := range digests {
+			if d.Earliest() < to {
+				n++
+			}
+		}
 	}
 	return n, nil
 }

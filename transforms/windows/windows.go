@@ -15,7 +15,7 @@
 //
 // # Revisions
 //
-// The revision of a result is twice the number of files that it was made of, and one more once the window is over. Files are only ever
+// The revision of a result is twice the number of files that it was made of (see view.count), and one more once the window is over. Files are only ever
 // added, so results of one revision are the same, a greater one is made of more, and whether a result is up to date is
 // seen by counting. The file name of a live result is its commit. A settled result is in one file of one name, so that no reader sees a
 // window twice: when events come later still, that file is removed and made again.

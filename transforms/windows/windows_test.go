@@ -372,7 +372,7 @@ func TestLateEventChangesSessions(t *testing.T) {
 		},
 		{
 			"joins those of three partitions", []string{"10:50 u view a", "11:20 u view a", "11:45 u view b", "12:05 u view d"},
-			[]string{"u 10:50-10:50 r7 settled", "u 11:20-12:05 r9 settled"},
+			[]string{"u 10:50-10:50 r5 settled", "u 11:20-12:05 r9 settled"},
 			"11:10 u view c", []string{"u 10:50-12:05 r11 settled"},
 		},
 	}
@@ -558,5 +558,28 @@ func TestSessionMovesOn(t *testing.T) {
 		if got := sessionsOf(t, o); len(got) != 1 {
 			t.Errorf("after %s there are %d sessions: %q", step.events[0], len(got), got)
 		}
+	}
+}
+
+// What comes in the next partition after the gap changes no session, so the settled file is left alone.
+func TestSettledIsLeftAlone(t *testing.T) {
+	o := testOptions(t)
+	st := openStore(t, o.URL)
+	e, err := newEngine(st, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u := Unit{schemas.Sessions.Name, at(10, 0).UnixMicro(), at(11, 0).UnixMicro()}
+	done := tally{}
+	for _, e2 := range []event{"10:50 u view a", "11:30 u view b", "11:50 w view b"} {
+		if _, err := commit(t.Context(), st, true, e2); err != nil {
+			t.Fatal(err)
+		}
+		if err := e.ensure(t.Context(), u, settled, done); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if diff := cmp.Diff(tally{schemas.PaneSettled: 1}, done); diff != "" {
+		t.Errorf("results (-want +got):\n%s", diff)
 	}
 }
