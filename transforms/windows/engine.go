@@ -97,6 +97,9 @@ func (e *engine) ensureOnce(ctx context.Context, u Unit, why reason, count tally
 		return false, err
 	}
 	v := e.in.view()
+	if err := v.list(ctx, u.Start, u.End); err != nil {
+		return false, err
+	}
 	if have != nil {
 		n, err := v.count(ctx, have.from, have.to)
 		if err != nil {

@@ -24,7 +24,9 @@ import (
 type inputs struct {
 	store   *store.Store
 	window  lake.Window
-	bounded bool // files do not come while results are computed
+	bounded bool // no more files are waited for
+	once    sync.Once
+	only    *view // where bounded
 	digests *dedup.Cache[*remembered]
 	cells   *dedup.Cache[*merged]
 }
@@ -57,6 +59,7 @@ type merged struct {
 // view is the files of some partitions as they were listed for one computation, so that it counts what it reads.
 type view struct {
 	in         *inputs
+	mu         sync.Mutex
 	partitions map[int64]*partition // by start
 }
 
@@ -68,15 +71,28 @@ type partition struct {
 	marks      []string // names of the marks
 }
 
-func (in *inputs) view() *view { return &view{in: in, partitions: map[int64]*partition{}} }
+// view returns a view of the files as they are now. Where no more files are waited for, all views are one, so that what is counted for one
+// result is what is counted for all, and for the mark: what a stream commits meanwhile is seen to be missing afterwards.
+func (in *inputs) view() *view {
+	if in.bounded {
+		in.once.Do(func() { in.only = newView(in) })
+		return in.only
+	}
+	return newView(in)
+}
+
+func newView(in *inputs) *view { return &view{in: in, partitions: map[int64]*partition{}} }
 
 // partition lists the partition of a time.
 func (v *view) partition(ctx context.Context, micros int64) (*partition, error) {
 	start, end := v.in.window.Bounds(micros)
-	if p := v.partitions[start.UnixMicro()]; p != nil {
+	v.mu.Lock()
+	p := v.partitions[start.UnixMicro()]
+	v.mu.Unlock()
+	if p != nil {
 		return p, nil
 	}
-	p := &partition{start: start.UnixMicro(), end: end.UnixMicro(), folder: schemas.Interactions.Name + "/" + v.in.window.Folder(start)}
+	p = &partition{start: start.UnixMicro(), end: end.UnixMicro(), folder: schemas.Interactions.Name + "/" + v.in.window.Folder(start)}
 	for e, err := range v.in.store.ListDir(ctx, p.folder) {
 		if err != nil {
 			return nil, err
@@ -88,8 +104,30 @@ func (v *view) partition(ctx context.Context, micros int64) (*partition, error) 
 			p.marks = append(p.marks, name)
 		}
 	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if other := v.partitions[p.start]; other != nil { // of two that list it at once, one is right
+		return other, nil
+	}
 	v.partitions[p.start] = p
 	return p, nil
+}
+
+// list lists the partitions that overlap [from, to) side by side: in an object store each takes a request or more.
+func (v *view) list(ctx context.Context, from, to int64) error {
+	pool := parallel.Start(8, func() (func(int64) error, func() error) {
+		return func(at int64) error {
+			_, err := v.partition(ctx, at)
+			return err
+		}, nil
+	})
+	var err error
+	for at := from; at < to && err == nil; {
+		_, end := v.in.window.Bounds(at)
+		err = pool.Submit(ctx, at)
+		at = end.UnixMicro()
+	}
+	return errors.Join(err, pool.Wait())
 }
 
 func isData(name string) bool {
