@@ -8,6 +8,7 @@ import (
 
 	"backbone/schemas"
 	"backbone/schemas/mappings"
+	"backbone/transforms/contextjoin"
 	"backbone/transforms/files"
 	"backbone/transforms/lake"
 	"backbone/transforms/pubsub"
@@ -182,6 +183,19 @@ func subscription(urls []string) (name string, ok bool) {
 
 // hasContexts reports whether interactions are joined.
 func (o Options) hasContexts() bool { return len(o.Context) > 0 }
+
+// Remembered returns what contexts and windows may take of the memory, in bytes: what rows and their ids need is not in it.
+func (o Options) Remembered() (bytes int64) {
+	if o.hasContexts() {
+		if bytes = o.ContextMemory; bytes == 0 {
+			bytes = contextjoin.Memory
+		}
+	}
+	if o.hasWindows() {
+		bytes += windows.Memory
+	}
+	return bytes
+}
 
 // hasWindows reports whether results of windows are computed.
 func (o Options) hasWindows() bool { return len(o.Windows.Tables) > 0 }

@@ -128,7 +128,7 @@ func runCatalog(ctx context.Context, env *environment, o catalogOptions, beamFla
 		case <-hard.Done():
 		}
 	}()
-	tuneMemory(false)
+	tuneMemory(false, 0)
 	stopProfile, err := startProfile(o.profiles.cpu)
 	if err != nil {
 		return err

@@ -113,7 +113,7 @@ func runDemo(ctx context.Context, env *environment, o demoOptions) (err error) {
 	if err != nil {
 		return err
 	}
-	tuneMemory(true)
+	tuneMemory(true, windows.Memory)
 	err = d.run(ctx)
 	switch {
 	case ctx.Err() != nil:

@@ -170,7 +170,7 @@ func runInteractions(ctx context.Context, env *environment, o interactionsOption
 			}
 		}()
 	}
-	tuneMemory(o.Streaming())
+	tuneMemory(o.Streaming(), o.Remembered())
 	stopProfile, err := startProfile(o.profiles.cpu)
 	if err != nil {
 		return err
@@ -268,7 +268,8 @@ func interactionsProgress(r *run.Run, p *interactions.Plan) progress {
 // tuneMemory trades memory for time where a run ends, and time for memory where it goes on: the collector runs when the heap
 // has grown by more than Go's default, or by less, and harder when it nears what a run should stay below. GOGC and
 // GOMEMLIMIT win over it.
-func tuneMemory(streaming bool) {
+// What is remembered besides rows is on top of that, in bytes.
+func tuneMemory(streaming bool, remembered int64) {
 	if os.Getenv("GOGC") == "" {
 		percent := 200
 		if streaming {
@@ -277,7 +278,7 @@ func tuneMemory(streaming bool) {
 		debug.SetGCPercent(percent)
 	}
 	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(512 << 20)
+		debug.SetMemoryLimit(512<<20 + remembered)
 	}
 }
 

@@ -18,6 +18,9 @@ import (
 	"backbone/transforms/lake/store"
 )
 
+// Memory is what contexts may take by default, in bytes.
+const Memory = 256 << 20
+
 // IndexOptions say how contexts are looked up.
 type IndexOptions struct {
 	// Layout of the table of contexts.
@@ -50,7 +53,7 @@ type Index struct {
 // NewIndex returns the index of the table of contexts of the lake in st.
 func NewIndex(st *store.Store, o IndexOptions) *Index {
 	if o.Memory == 0 {
-		o.Memory = 256 << 20
+		o.Memory = Memory
 	}
 	forLists := o.Memory / 8
 	return &Index{

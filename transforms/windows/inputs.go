@@ -31,7 +31,9 @@ type inputs struct {
 	cells   *dedup.Cache[*merged]
 }
 
-// The memory that is used for what may be needed again soon, in bytes.
+// Memory is what is used for what may be needed again soon, in bytes.
+const Memory = digestMemory + cellMemory + sessionMemory
+
 const (
 	digestMemory = 64 << 20
 	cellMemory   = 64 << 20

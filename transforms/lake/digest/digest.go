@@ -165,28 +165,36 @@ func (d *Digest) EachMinute(fn func(micros int64)) {
 
 // Each calls fn for each event, in the order of the file. The event is valid until fn returns.
 func (d *Digest) Each(fn func(e *Event) error) error {
-	r := reader{b: d.events}
+	// This is read several times for each result: numbers are taken by an index, and most of them are of one byte.
+	b, at := d.events, 0
 	var e Event
+	var n uint64
 	users, visitors, types, surfaces, items := len(d.users), len(d.visitors), len(d.types), len(d.surfaces), len(d.items)
 	for range d.count {
-		e.Time += r.varint()
-		e.User = uint32(int64(e.User) + r.varint())
-		e.Visitor = uint32(int64(e.Visitor) + r.varint())
-		head := r.uvarint()
-		e.Exposure, e.Type = head&1 != 0, uint32(head>>1)
-		e.Surface = uint32(r.uvarint())
-		if int(e.User) >= users || int(e.Visitor) >= visitors || int(e.Type) >= types || int(e.Surface) >= surfaces {
+		n, at = number(b, at)
+		e.Time += zigzag(n)
+		n, at = number(b, at)
+		e.User = uint32(int64(e.User) + zigzag(n))
+		n, at = number(b, at)
+		e.Visitor = uint32(int64(e.Visitor) + zigzag(n))
+		n, at = number(b, at)
+		e.Exposure, e.Type = n&1 != 0, uint32(n>>1)
+		n, at = number(b, at)
+		e.Surface = uint32(n)
+		var own uint64
+		own, at = number(b, at)
+		if int(e.User) >= users || int(e.Visitor) >= visitors || int(e.Type) >= types || int(e.Surface) >= surfaces || own > uint64(len(b)) {
 			return ErrDamaged
 		}
 		e.Items = e.Items[:0]
-		for range r.count() {
-			n := uint32(r.uvarint())
-			if int(n) >= items {
+		for range own {
+			n, at = number(b, at)
+			if n >= uint64(items) {
 				return ErrDamaged
 			}
-			e.Items = append(e.Items, n)
+			e.Items = append(e.Items, uint32(n))
 		}
-		if r.bad {
+		if at > len(b) {
 			return ErrDamaged
 		}
 		if err := fn(&e); err != nil {
@@ -195,6 +203,25 @@ func (d *Digest) Each(fn func(e *Event) error) error {
 	}
 	return nil
 }
+
+// number reads a number at a place, and returns the place after it; one beyond the end if there is none.
+func number(b []byte, at int) (uint64, int) {
+	if uint(at) < uint(len(b)) && b[at] < 0x80 {
+		return uint64(b[at]), at + 1
+	}
+	return long(b, at)
+}
+
+func long(b []byte, at int) (uint64, int) {
+	if at < len(b) {
+		if v, n := binary.Uvarint(b[at:]); n > 0 {
+			return v, at + n
+		}
+	}
+	return 0, len(b) + 1
+}
+
+func zigzag(v uint64) int64 { return int64(v>>1) ^ -int64(v&1) }
 
 // ErrDamaged says that bytes are not a digest, or not all of one.
 var ErrDamaged = errors.New("damaged digest")
@@ -417,17 +444,8 @@ type reader struct {
 }
 
 func (r *reader) uvarint() uint64 {
-	if len(r.b) > 0 && r.b[0] < 0x80 { // most are of one byte
-		v := uint64(r.b[0])
-		r.b = r.b[1:]
-		return v
-	}
-	return r.long()
-}
-
-func (r *reader) long() uint64 {
-	v, n := binary.Uvarint(r.b)
-	if n <= 0 {
+	v, n := number(r.b, 0)
+	if n > len(r.b) {
 		r.bad, r.b = true, nil
 		return 0
 	}
@@ -435,10 +453,7 @@ func (r *reader) long() uint64 {
 	return v
 }
 
-func (r *reader) varint() int64 {
-	v := r.uvarint()
-	return int64(v>>1) ^ -int64(v&1) // zigzag
-}
+func (r *reader) varint() int64 { return zigzag(r.uvarint()) }
 
 // count reads how many there are of something that takes a byte at least.
 func (r *reader) count() int {
