@@ -162,19 +162,24 @@ func (e *engine) settleBefore(ctx context.Context, v *view, u Unit, r *result, c
 		if err != nil {
 			return err
 		}
-		before := Unit{schemas.Sessions.Name, p.start, p.end}
-		have, err := e.find(ctx, before, false)
-		if err != nil {
+		if err := e.settleAgain(ctx, Unit{schemas.Sessions.Name, p.start, p.end}, count); err != nil {
 			return err
-		}
-		if have != nil {
-			if err := e.ensure(ctx, before, settled, count); err != nil {
-				return err
-			}
 		}
 		at = p.end
 	}
 	return nil
+}
+
+// settleAgain settles a unit if it is settled, and waits if it is just being: that may be of fewer files.
+func (e *engine) settleAgain(ctx context.Context, u Unit, count tally) error {
+	lock := e.lock(u)
+	lock.Lock()
+	defer lock.Unlock()
+	have, err := e.find(ctx, u, false)
+	if err != nil || have == nil {
+		return err
+	}
+	return e.ensureLocked(ctx, u, settled, count)
 }
 
 // compute makes the result of a unit of the files that v has seen.
