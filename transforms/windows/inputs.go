@@ -70,7 +70,8 @@ type partition struct {
 	start, end int64
 	folder     string
 	files      []string // keys
-	marks      []string // names of the marks
+	marks      []string // names of the marks, of any computation
+	digested   bool     // files have digests, so windows were to be computed of them; only partitions says so
 }
 
 // view returns a view of the files as they are now. Where no more files are waited for, all views are one, so that what is counted for one
@@ -325,6 +326,8 @@ func (in *inputs) partitions(ctx context.Context, each func(p *partition) error)
 			p.files = append(p.files, e.Key)
 		case strings.HasPrefix(name, markPrefix):
 			p.marks = append(p.marks, name)
+		case strings.HasSuffix(name, digest.Suffix):
+			p.digested = true
 		}
 	}
 	return flush()

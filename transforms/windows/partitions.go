@@ -50,11 +50,11 @@ func (e *engine) settlePartition(ctx context.Context, start int64, count tally) 
 	return e.mark(ctx, p)
 }
 
-// stale calls each for the partitions whose windows may not be up to date: those that were marked, but not with all their files, and
-// those of the latest time that were not.
+// stale calls each for the partitions whose windows may not be up to date: those that were marked, but not with all their files; and of
+// those that were not, the ones of the latest time, and the ones with digests that nobody has marked.
 func (e *engine) stale(ctx context.Context, each func(p *partition) error) error {
 	span := e.options.due(Unit{Table: schemas.Interactions.Name}) + e.options.Grace.Microseconds() + (24 * time.Hour).Microseconds()
-	var unmarked []*partition
+	var late []*partition // that were not marked, and may be of the latest time
 	newest := int64(0)
 	err := e.in.partitions(ctx, func(p *partition) error {
 		newest = max(newest, p.end)
@@ -62,13 +62,13 @@ func (e *engine) stale(ctx context.Context, each func(p *partition) error) error
 		switch {
 		case all:
 			return nil
-		case ever:
+		case ever, p.digested && len(p.marks) == 0:
 			return each(p)
 		}
-		unmarked = slices.DeleteFunc(append(unmarked, p), func(p *partition) bool { return p.end < newest-span })
+		late = slices.DeleteFunc(append(late, p), func(p *partition) bool { return p.end < newest-span })
 		return nil
 	})
-	for _, p := range unmarked {
+	for _, p := range late {
 		if err == nil && p.end >= newest-span {
 			err = each(p)
 		}

@@ -583,3 +583,55 @@ func TestSettledIsLeftAlone(t *testing.T) {
 		t.Errorf("results (-want +got):\n%s", diff)
 	}
 }
+
+// What a start has to look at: what was not finished, however old it is, but not history from before there were windows.
+func TestStale(t *testing.T) {
+	o := testOptions(t)
+	o.Windows = []string{"1h"}
+	st := openStore(t, o.URL)
+	e, err := newEngine(st, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := o
+	other.Top++
+	e2, err := newEngine(st, other)
+	if err != nil {
+		t.Fatal(err)
+	}
+	put := func(digests bool, e event) int64 {
+		r, err := commit(t.Context(), st, digests, e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r.Start
+	}
+	settle := func(e *engine, start int64) {
+		if err := e.settlePartition(t.Context(), start, tally{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(false, "-200:10 u view a")           // history
+	put(true, "-190:10 u view a")            // killed before anybody was told
+	settle(e, put(true, "-180:10 u view a")) // done
+	settle(e, put(true, "-170:10 u view a"))
+	put(true, "-170:20 u view a")             // more has come
+	settle(e2, put(true, "-160:10 u view a")) // another computation
+	put(false, "9:10 u view a")               // of late
+	settle(e, put(true, "10:10 u view a"))
+	var got []string
+	err = e.stale(t.Context(), func(p *partition) error {
+		got = append(got, p.folder)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want []string
+	for _, hour := range []int{-190, -170, 9} {
+		want = append(want, schemas.Interactions.Name+"/"+lake.Hour.Folder(at(hour, 0)))
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("stale partitions (-want +got):\n%s", diff)
+	}
+}

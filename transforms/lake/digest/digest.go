@@ -32,10 +32,13 @@ import (
 	"backbone/transforms/lake/store"
 )
 
+// Suffix is what the names of digests end with.
+const Suffix = ".digest"
+
 // Name returns the key of the digest of a file.
 func Name(file string) string {
 	dir, name := path.Split(file)
-	return dir + "_" + strings.TrimSuffix(name, ".parquet") + ".digest"
+	return dir + "_" + strings.TrimSuffix(name, ".parquet") + Suffix
 }
 
 // Digest is what windows need of one file.
