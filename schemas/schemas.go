@@ -11,6 +11,8 @@
 // always be read.
 package schemas
 
+import "slices"
+
 // Opt is a value that may be absent. The zero Opt is absent.
 type Opt[T any] struct {
 	V   T
@@ -44,6 +46,17 @@ type Pair struct{ Key, Value string }
 type Number struct {
 	Key   string
 	Value float64
+}
+
+// AddNumber adds to the entry of a key, which is made where there is none. It looks at all entries: there should be few.
+func AddNumber(numbers *[]Number, key string, n float64) {
+	for i := range *numbers {
+		if (*numbers)[i].Key == key {
+			(*numbers)[i].Value += n
+			return
+		}
+	}
+	*numbers = append(*numbers, Number{Key: key, Value: n})
 }
 
 // Kind is the type of a column's values.
@@ -126,6 +139,18 @@ func (t *Table[R]) Column(name string) (Column[R], bool) {
 		}
 	}
 	return Column[R]{}, false
+}
+
+// Only returns the table with some of its columns only, in its order: for reading no others.
+func (t *Table[R]) Only(names ...string) *Table[R] {
+	only := *t
+	only.Columns = nil
+	for _, c := range t.Columns {
+		if slices.Contains(names, c.Name) {
+			only.Columns = append(only.Columns, c)
+		}
+	}
+	return &only
 }
 
 // FieldError says which field of an event broke which rule.

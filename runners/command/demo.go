@@ -27,7 +27,6 @@ import (
 	"backbone/testing/ledger"
 	"backbone/testing/pubsubserver"
 	"backbone/transforms/asof"
-	"backbone/transforms/lake"
 	"backbone/transforms/lake/audit"
 	"backbone/transforms/lake/store"
 	"backbone/transforms/windows"
@@ -442,10 +441,6 @@ func (d *demo) windows(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
-	layout, err := lake.LayoutOf(ctx, st, schemas.Interactions.Name)
-	if err != nil {
-		return err
-	}
 	live := 0
 	for _, table := range windows.Tables {
 		for _, err := range st.List(ctx, schemas.LiveOf(table)+"/") {
@@ -457,7 +452,7 @@ func (d *demo) windows(ctx context.Context) (err error) {
 	}
 	d.say("   from the stream, while events came:   %s results of windows that were open", comma(live))
 	o := windows.Defaults()
-	o.URL, o.Layout, o.Tables = d.path(demoLake), layout.String(), windows.Tables
+	o.Tables = windows.Tables
 	began := time.Now()
 	n, err := windows.Rebuild(ctx, st, o, d.total.FirstEvent, d.total.LastEvent.Add(time.Second), nil)
 	if err != nil {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 	"sync/atomic"
 	"time"
 
@@ -16,6 +15,7 @@ import (
 
 	"backbone/schemas"
 	"backbone/testing/generator"
+	source "backbone/transforms/pubsub"
 )
 
 // generateOptions are what generate was asked for.
@@ -98,9 +98,6 @@ The same flags give the same bytes, but for --realtime.`,
 	}
 	return cmd
 }
-
-// topicName is the full name of a topic; its group is the project.
-var topicName = regexp.MustCompile(`^projects/([^/]+)/topics/[^/]+$`)
 
 func runGenerate(ctx context.Context, env *environment, o generateOptions, given func(flag string) bool) error {
 	if err := o.complete(given); err != nil {
@@ -189,8 +186,9 @@ func (o *generateOptions) events(ctx context.Context, env *environment, g *gener
 
 // publish publishes the events of g.
 func publish(ctx context.Context, g *generator.Generator, o generateOptions) (total generator.Summary, err error) {
+	project, _ := source.ProjectOf(o.topic) // complete has seen it
 	// The client outlives ctx: what was handed to it is published.
-	client, err := pubsub.NewClient(context.WithoutCancel(ctx), topicName.FindStringSubmatch(o.topic)[1])
+	client, err := pubsub.NewClient(context.WithoutCancel(ctx), project)
 	if err != nil {
 		return total, fmt.Errorf("connect to Pub/Sub: %w", err)
 	}
@@ -207,7 +205,7 @@ func (o *generateOptions) complete(given func(flag string) bool) error {
 	if o.out == "" && o.topic == "" {
 		refuse("neither out nor topic is set: where should the events go?")
 	}
-	if o.topic != "" && !topicName.MatchString(o.topic) {
+	if _, ok := source.ProjectOf(o.topic); o.topic != "" && !ok {
 		refuse("topic is %q; it must be projects/PROJECT/topics/TOPIC", o.topic)
 	}
 	if o.topic == "" && (o.realtime || o.rate != 0) {

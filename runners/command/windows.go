@@ -13,8 +13,6 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"backbone/schemas"
-	"backbone/transforms/lake"
 	"backbone/transforms/lake/store"
 	"backbone/transforms/windows"
 )
@@ -115,14 +113,6 @@ func runWindows(ctx context.Context, env *environment, first, last string, o reb
 		return &UsageError{Err: err}
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
-	layout, err := lake.LayoutOf(ctx, st, schemas.Interactions.Name)
-	if errors.Is(err, store.ErrNotFound) {
-		return fmt.Errorf("there is no table %q in %q", schemas.Interactions.Name, st.URL())
-	}
-	if err != nil {
-		return err
-	}
-	o.Layout = layout.String()
 	began := time.Now()
 	n, err := windows.Rebuild(ctx, st, o.Options, span[0], span[1], func(folder string) { env.log.Debug("computed", "partition", folder) })
 	if err != nil {

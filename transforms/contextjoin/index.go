@@ -316,12 +316,7 @@ func (h *moments) share(r *schemas.ContextEvent) *said {
 }
 
 // keysOnly is the table of contexts with the columns that make their key.
-var keysOnly = &schemas.Table[schemas.ContextEvent]{
-	Name: schemas.Contexts.Name,
-	Columns: slices.DeleteFunc(slices.Clone(schemas.Contexts.Columns), func(c schemas.Column[schemas.ContextEvent]) bool {
-		return c.Name != "session_id" && c.Name != "visitor_id"
-	}),
-}
+var keysOnly = schemas.Contexts.Only("session_id", "visitor_id")
 
 // each calls fn with the rows of a file, as Each of package rowfile does.
 func (x *Index) each(ctx context.Context, key string, table *schemas.Table[schemas.ContextEvent], fn func(part []schemas.ContextEvent)) error {

@@ -30,6 +30,17 @@ func init() {
 // neverTooLate is longer than any stream lives: Beam drops what is later than that, and nothing may be dropped.
 const neverTooLate = 100 * 365 * 24 * time.Hour
 
+// WhenDue puts notices into windows of a minute, so that what is grouped by its key after it has a pane when the watermark passes the minute of its
+// event time, and one for each notice after that.
+//
+// There are no early panes: they would take the notices, and without any there would be no pane on time.
+func WhenDue(s beam.Scope, notices beam.PCollection) beam.PCollection {
+	return beam.WindowInto(s, window.NewFixedWindows(time.Minute), notices,
+		beam.Trigger(trigger.AfterEndOfWindow().EarlyFiring(trigger.Never()).LateFiring(trigger.AfterCount(1))),
+		beam.PanesDiscard(),
+		beam.AllowedLateness(neverTooLate))
+}
+
 // MarkComplete writes an empty file _SUCCESS into each partition of the receipts once the watermark has passed the
 // partition's end plus Options.Grace.
 //
@@ -41,13 +52,9 @@ func MarkComplete(s beam.Scope, receipts beam.PCollection, o Options) {
 	s = s.Scope("lake.MarkComplete")
 	notices := beam.ParDo(s, notice, receipts)
 
-	// A notice has the time at which its partition may be marked as its event time, so the pane that fires when the
-	// watermark passes a window says that the partitions in it are due. A partition that is due already is marked by
+	// A notice has the time at which its partition may be marked as its event time. A partition that is due already is marked by
 	// the late pane of its next notice.
-	due := beam.WindowInto(s, window.NewFixedWindows(time.Minute), notices,
-		beam.Trigger(trigger.AfterEndOfWindow().EarlyFiring(trigger.Never()).LateFiring(trigger.AfterCount(1))),
-		beam.PanesDiscard(),
-		beam.AllowedLateness(neverTooLate))
+	due := WhenDue(s, notices)
 	if o.Bounded {
 		// At the end of the input the watermark is beyond all lateness, and the notices come after it. All of them are
 		// due, so they need no windows.

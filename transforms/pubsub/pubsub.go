@@ -122,6 +122,17 @@ func ParseURL(url string) (subscription string, ok bool, err error) {
 	return "projects/" + project + "/subscriptions/" + name, true, nil
 }
 
+var topicName = regexp.MustCompile(`^projects/([^/]+)/topics/[^/]+$`)
+
+// ProjectOf returns the project of a topic by its full name, projects/PROJECT/topics/TOPIC; ok is false where that is none.
+func ProjectOf(topic string) (project string, ok bool) {
+	m := topicName.FindStringSubmatch(topic)
+	if m == nil {
+		return "", false
+	}
+	return m[1], true
+}
+
 // Read reads a subscription until the run is drained.
 //
 // It returns a PCollection<[]byte> of blocks (see EachRecord). Their timestamp says nothing; the watermark follows what

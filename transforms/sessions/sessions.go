@@ -275,7 +275,7 @@ func (c *collector) session(p *person, events []event) schemas.Session {
 	}
 	for _, e := range events {
 		d := c.digests[e.digest]
-		count(&s.EventsByType, d.Types()[e.kind])
+		schemas.AddNumber(&s.EventsByType, d.Types()[e.kind], 1)
 		if d.Types()[e.kind] == "purchase" {
 			s.Converted.V = true
 		}
@@ -288,17 +288,6 @@ func (c *collector) session(p *person, events []event) schemas.Session {
 	}
 	slices.SortFunc(s.EventsByType, func(a, b schemas.Number) int { return strings.Compare(a.Key, b.Key) })
 	return s
-}
-
-// count adds one to a number by its key; there are few of them.
-func count(numbers *[]schemas.Number, key string) {
-	for i := range *numbers {
-		if (*numbers)[i].Key == key {
-			(*numbers)[i].Value++
-			return
-		}
-	}
-	*numbers = append(*numbers, schemas.Number{Key: key, Value: 1})
 }
 
 // key identifies a session.

@@ -286,7 +286,7 @@ func (w *window) count(trends []schemas.Trend) {
 					}
 					for _, c := range p.of(k) {
 						t.Events.V += int64(c.n)
-						addTo(&t.EventsByType, p.types[c.kind], float64(c.n))
+						schemas.AddNumber(&t.EventsByType, p.types[c.kind], float64(c.n))
 					}
 				}
 			}
@@ -295,17 +295,6 @@ func (w *window) count(trends []schemas.Trend) {
 	for i := range trends {
 		slices.SortFunc(trends[i].EventsByType, func(a, b schemas.Number) int { return strings.Compare(a.Key, b.Key) })
 	}
-}
-
-// addTo adds to a number by its key, of which there are few.
-func addTo(numbers *[]schemas.Number, key string, n float64) {
-	for i := range *numbers {
-		if (*numbers)[i].Key == key {
-			(*numbers)[i].Value += n
-			return
-		}
-	}
-	*numbers = append(*numbers, schemas.Number{Key: key, Value: n})
 }
 
 // Funnels returns how far each item came, sorted by item. Items of which only other events are known are left out.

@@ -18,6 +18,7 @@ import (
 type engine struct {
 	store   *store.Store
 	options Options
+	marks   string // what the names of its marks begin with
 	in      *inputs
 	items   *categories
 	updates *publisher // nil: nobody wants any
@@ -37,7 +38,7 @@ func newEngine(st *store.Store, o Options) (*engine, error) {
 		return nil, err
 	}
 	return &engine{
-		store: st, options: o, in: newInputs(st, layout.Window, o.Bounded), items: newCategories(st),
+		store: st, options: o, marks: markPrefix + o.fingerprint() + "-", in: newInputs(st, layout.Window, o.Bounded), items: newCategories(st),
 		made: dedup.NewCache[*madeSessions](sessionMemory),
 	}, nil
 }

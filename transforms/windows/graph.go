@@ -53,8 +53,8 @@ func Compute(s beam.Scope, receipts beam.PCollection, o Options) {
 func results(s beam.Scope, notices beam.PCollection, o Options) {
 	finish(s,
 		ensure(s, everySoOften(s, choose(s, notices, o, early), o.Early), o, early),
-		ensure(s, whenDue(s, choose(s, notices, o, over)), o, over),
-		ensure(s, whenDue(s, choose(s, notices, o, settled)), o, settled))
+		ensure(s, lake.WhenDue(s, choose(s, notices, o, over)), o, over),
+		ensure(s, lake.WhenDue(s, choose(s, notices, o, settled)), o, settled))
 }
 
 // finish takes what was computed: prism spins while a stage without a consumer runs.
@@ -73,25 +73,11 @@ func everySoOften(s beam.Scope, notices beam.PCollection, every time.Duration) b
 		beam.Trigger(trigger.Repeat(trigger.AfterProcessingTime().PlusDelay(every))), beam.PanesDiscard())
 }
 
-// whenDue has a pane of each window when the watermark passes the time of its notices, and for each notice after that.
-//
-// The window of Beam is the last minute before that time. It has no early panes: they would take the notices, and without any there would
-// be no pane on time.
-func whenDue(s beam.Scope, notices beam.PCollection) beam.PCollection {
-	return beam.WindowInto(s, window.NewFixedWindows(time.Minute), notices,
-		beam.Trigger(trigger.AfterEndOfWindow().EarlyFiring(trigger.Never()).LateFiring(trigger.AfterCount(1))),
-		beam.PanesDiscard(),
-		beam.AllowedLateness(neverTooLate))
-}
-
 // ensure has a result computed for each pane of a window, and returns what all of them are in: the global window.
 func ensure(s beam.Scope, notices beam.PCollection, o Options, why reason) beam.PCollection {
 	computed := beam.ParDo(s, &ensureFn{Options: o, Why: why}, beam.GroupByKey(s, notices))
 	return beam.WindowInto(s, window.NewGlobalWindows(), computed)
 }
-
-// neverTooLate is longer than any stream lives: Beam drops what is later than that, and nothing may be dropped.
-const neverTooLate = 100 * 365 * 24 * time.Hour
 
 // open returns the one engine of a computation in this process.
 func open(ctx context.Context, o Options) (*engine, error) {

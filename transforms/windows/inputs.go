@@ -71,7 +71,7 @@ type partition struct {
 	folder     string
 	files      []string // keys
 	marks      []string // names of the marks, of any computation
-	digested   bool     // files have digests, so windows were to be computed of them; only partitions says so
+	digested   bool     // files have digests, so windows were to be computed of them
 }
 
 // view returns a view of the files as they are now. Where no more files are waited for, all views are one, so that what is counted for one
@@ -100,12 +100,7 @@ func (v *view) partition(ctx context.Context, micros int64) (*partition, error) 
 		if err != nil {
 			return nil, err
 		}
-		switch name := path.Base(e.Key); {
-		case isData(name):
-			p.files = append(p.files, e.Key)
-		case strings.HasPrefix(name, markPrefix):
-			p.marks = append(p.marks, name)
-		}
+		p.add(e.Key)
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -133,8 +128,16 @@ func (v *view) list(ctx context.Context, from, to int64) error {
 	return errors.Join(err, pool.Wait())
 }
 
-func isData(name string) bool {
-	return strings.HasPrefix(name, "part-") && strings.HasSuffix(name, ".parquet")
+// add takes what is in the folder of the partition.
+func (p *partition) add(key string) {
+	switch name := path.Base(key); {
+	case strings.HasPrefix(name, "part-") && strings.HasSuffix(name, ".parquet"):
+		p.files = append(p.files, key)
+	case strings.HasPrefix(name, markPrefix):
+		p.marks = append(p.marks, name)
+	case strings.HasSuffix(name, digest.Suffix):
+		p.digested = true
+	}
 }
 
 // count returns how many files the partitions have that overlap [from, to). Of the last one, these are only the files with events before to:
@@ -307,8 +310,7 @@ func (in *inputs) partitions(ctx context.Context, each func(p *partition) error)
 		if err != nil {
 			return err
 		}
-		folder, name := path.Split(e.Key)
-		folder = strings.TrimSuffix(folder, "/")
+		folder := path.Dir(e.Key)
 		if p == nil || p.folder != folder {
 			if err := flush(); err != nil {
 				return err
@@ -321,14 +323,7 @@ func (in *inputs) partitions(ctx context.Context, each func(p *partition) error)
 			from, to := in.window.Bounds(start.UnixMicro())
 			p = &partition{start: from.UnixMicro(), end: to.UnixMicro(), folder: folder}
 		}
-		switch {
-		case isData(name):
-			p.files = append(p.files, e.Key)
-		case strings.HasPrefix(name, markPrefix):
-			p.marks = append(p.marks, name)
-		case strings.HasSuffix(name, digest.Suffix):
-			p.digested = true
-		}
+		p.add(e.Key)
 	}
 	return flush()
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"backbone/schemas"
+	"backbone/transforms/lake"
 	"backbone/transforms/lake/store"
 	"backbone/transforms/parallel"
 )
@@ -77,9 +78,16 @@ func (e *engine) stale(ctx context.Context, each func(p *partition) error) error
 }
 
 // Rebuild computes all windows again that the partitions of interactions overlapping [from, to) touch, and settles them. Progress, if
-// set, is called when a partition is done. It returns how many partitions there were.
+// set, is called when a partition is done. It returns how many partitions there were. Of o, URL, Layout and Bounded are not looked at.
 func Rebuild(ctx context.Context, st *store.Store, o Options, from, to time.Time, progress func(folder string)) (partitions int, err error) {
-	o.Bounded = true
+	layout, err := lake.LayoutOf(ctx, st, schemas.Interactions.Name)
+	if errors.Is(err, store.ErrNotFound) {
+		return 0, fmt.Errorf("there is no table %q in %q", schemas.Interactions.Name, st.URL())
+	}
+	if err != nil {
+		return 0, err
+	}
+	o.Layout, o.Bounded = layout.String(), true
 	e, err := newEngine(st, o)
 	if err != nil {
 		return 0, err

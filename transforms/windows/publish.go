@@ -5,12 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"regexp"
 	"time"
 
 	"cloud.google.com/go/pubsub/v2"
 
 	"backbone/schemas"
+	source "backbone/transforms/pubsub"
 )
 
 // Update is a message about what is trending in one scope of a window. It comes at least once, and of two about the same scope and window the
@@ -34,16 +34,6 @@ type UpdateItem struct {
 	Events     int64   `json:"events"`
 }
 
-var topicName = regexp.MustCompile(`^projects/([^/]+)/topics/([^/]+)$`)
-
-// CheckTopic says what is wrong with the name of a topic.
-func CheckTopic(name string) error {
-	if !topicName.MatchString(name) {
-		return fmt.Errorf("publish_topic is %q; it must be projects/PROJECT/topics/TOPIC", name)
-	}
-	return nil
-}
-
 // publisher sends updates.
 type publisher struct {
 	client *pubsub.Client
@@ -51,10 +41,8 @@ type publisher struct {
 }
 
 func openPublisher(ctx context.Context, topic string) (*publisher, error) {
-	if err := CheckTopic(topic); err != nil {
-		return nil, err
-	}
-	client, err := pubsub.NewClient(context.WithoutCancel(ctx), topicName.FindStringSubmatch(topic)[1])
+	project, _ := source.ProjectOf(topic) // Validate has seen it
+	client, err := pubsub.NewClient(context.WithoutCancel(ctx), project)
 	if err != nil {
 		return nil, fmt.Errorf("connect to Pub/Sub: %w", err)
 	}

@@ -162,13 +162,13 @@ func (e *engine) removeLive(ctx context.Context, u Unit) error {
 const markPrefix = "_windows-"
 
 func (e *engine) markName(files int) string {
-	return fmt.Sprintf("%s%s-%010d", markPrefix, e.options.fingerprint(), files)
+	return fmt.Sprintf("%s%010d", e.marks, files)
 }
 
 // marked tells if a partition has a mark of this computation, and if that is of all its files.
 func (e *engine) marked(p *partition) (ever, all bool) {
 	for _, m := range p.marks {
-		if strings.HasPrefix(m, markPrefix+e.options.fingerprint()) {
+		if strings.HasPrefix(m, e.marks) {
 			ever = true
 			all = all || m == e.markName(len(p.files))
 		}
@@ -185,7 +185,7 @@ func (e *engine) mark(ctx context.Context, p *partition) error {
 	}
 	var errs []error
 	for _, m := range p.marks {
-		if strings.HasPrefix(m, markPrefix+e.options.fingerprint()) && m < name {
+		if strings.HasPrefix(m, e.marks) && m < name {
 			errs = append(errs, e.store.Remove(ctx, path.Join(p.folder, m)))
 		}
 	}

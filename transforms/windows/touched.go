@@ -18,8 +18,9 @@ func (e *engine) touched(ctx context.Context, v *view, p *partition, files []str
 	if err != nil {
 		return nil, err
 	}
+	specs := o.specs()
 	for _, at := range minutes(digests) {
-		for _, s := range o.specs() {
+		for _, s := range specs {
 			s.of(at, func(start, end int64) {
 				early := at >= end-s.Period.Microseconds()
 				if u := (Unit{schemas.Trending.Name, start, end}); o.has(u.Table) {
@@ -38,7 +39,7 @@ func (e *engine) touched(ctx context.Context, v *view, p *partition, files []str
 		}
 		for _, s := range partitions {
 			units[Unit{schemas.Sessions.Name, s.start, s.end}] = false
-			for _, spec := range o.specs() {
+			for _, spec := range specs {
 				if !spec.fixed() || !o.has(schemas.CoOccurrences.Name) {
 					continue
 				}

@@ -49,6 +49,7 @@ import (
 
 	"backbone/schemas"
 	"backbone/transforms/lake"
+	"backbone/transforms/pubsub"
 	"backbone/transforms/sessions"
 	"backbone/transforms/trending"
 )
@@ -128,10 +129,8 @@ func (o Options) Validate() error {
 	if o.Early < time.Second {
 		fail("early is %v; it must be at least 1s", o.Early)
 	}
-	if o.Topic != "" {
-		if err := CheckTopic(o.Topic); err != nil {
-			errs = append(errs, err)
-		}
+	if _, ok := pubsub.ProjectOf(o.Topic); o.Topic != "" && !ok {
+		fail("publish_topic is %q; it must be projects/PROJECT/topics/TOPIC", o.Topic)
 	}
 	for name, w := range o.Weights {
 		if math.IsNaN(w) || math.IsInf(w, 0) {

@@ -77,17 +77,10 @@ type Event struct {
 	Items    []uint32 // none where Exposure
 }
 
-// Columns are the columns of interactions that a digest is made of.
-var Columns = []string{
+// projection is the table of interactions with the columns that a digest is made of.
+var projection = schemas.Interactions.Only(
 	"event_time", "user_id", "visitor_id", "event_type", "feedback_kind", "item_id", "items", "context.country", "context.surface",
-}
-
-// projection is the table of interactions with those columns only.
-var projection = func() *schemas.Table[schemas.Interaction] {
-	t := *schemas.Interactions
-	t.Columns = slices.DeleteFunc(slices.Clone(t.Columns), func(c schemas.Column[schemas.Interaction]) bool { return !slices.Contains(Columns, c.Name) })
-	return &t
-}()
+)
 
 // Load returns the digest of a file of interactions: the one beside it, or else one that it makes of the rows. It writes nothing.
 func Load(ctx context.Context, st *store.Store, file string) (*Digest, error) {
