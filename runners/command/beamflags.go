@@ -18,7 +18,6 @@ var shownBeamFlags = map[string]string{
 	"job_name":         "Beam: `NAME` of the job",
 	"parallelism":      "Beam: how many parts of the job run at once on Flink (-1: the cluster's default)",
 	"environment_type": "Beam: how workers are started: LOOPBACK, PROCESS, EXTERNAL or DOCKER",
-	"flink_master":     "Beam: `ADDRESS` of Flink's job manager",
 	"project":          "Beam: Google Cloud `PROJECT`",
 	"region":           "Beam: Google Cloud `REGION`",
 	"staging_location": "Beam: gs:// `URL` where Dataflow finds the worker binary",

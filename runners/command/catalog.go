@@ -116,7 +116,7 @@ func validFor[R any](m *mappings.Mapping, table *schemas.Table[R]) error {
 
 func runCatalog(ctx context.Context, env *environment, o catalogOptions, beamFlags *pflag.FlagSet) error {
 	o.RunID = newRunID()
-	if err := errors.Join(o.complete(), refuseRunner(beamFlags)); err != nil {
+	if err := errors.Join(o.complete(), refuseRunner("catalog", beamFlags)); err != nil {
 		return &UsageError{Err: err}
 	}
 	drain, hard, stop := notifyDrain(ctx)

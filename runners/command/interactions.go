@@ -18,6 +18,7 @@ import (
 
 	"backbone/pipelines/interactions"
 	"backbone/runners/direct"
+	"backbone/runners/flink"
 	"backbone/schemas"
 	"backbone/schemas/mappings"
 	"backbone/transforms/lake"
@@ -32,11 +33,13 @@ type interactionsOptions struct {
 	window   string
 	summary  string
 	profiles profiles
+	flink    flink.Options
 }
 
 func newInteractionsCommand(env *environment) *cobra.Command {
 	options := interactionsOptions{
 		Options: interactions.Defaults(), mapping: mappings.NativeName, context: mappings.NativeName + "-" + schemas.Contexts.Name,
+		flink: flink.Defaults(),
 	}
 	options.SpillDir = direct.SpillDir()
 	cmd := &cobra.Command{
@@ -99,32 +102,11 @@ history. A partition gets a file _SUCCESS once the watermark is --grace past its
 	f.StringVar(&options.Windows.Topic, "publish_topic", "", "`TOPIC` of Pub/Sub for updates of what is trending: projects/PROJECT/topics/TOPIC")
 	f.StringVar(&options.summary, "summary", "", "`FILE` for a summary in JSON")
 	options.profiles.flags(f)
+	flinkFlags(f, &options.flink)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		return runInteractions(cmd.Context(), env, options, cmd.Flags())
 	}
 	return cmd
-}
-
-// refuseRunner refuses Beam's flags that ask for what the direct runner is not: another runner, or another process.
-func refuseRunner(flags *pflag.FlagSet) error {
-	var errs []error
-	given := func(name string) (string, bool) {
-		f := flags.Lookup(name)
-		if f == nil || !f.Changed {
-			return "", false
-		}
-		return f.Value.String(), true
-	}
-	if runner, ok := given("runner"); ok && runner != "direct" && runner != "prism" {
-		errs = append(errs, fmt.Errorf("runner is %q; interactions runs on the direct runner in this version: leave --runner out", runner))
-	}
-	if endpoint, ok := given("endpoint"); ok && endpoint != "" {
-		errs = append(errs, fmt.Errorf("endpoint is %q; the direct runner has no job server, it runs in this process: leave --endpoint out", endpoint))
-	}
-	if kind, ok := given("environment_type"); ok && !strings.EqualFold(kind, "loopback") {
-		errs = append(errs, fmt.Errorf("environment_type is %q; the workers of the direct runner are in this process: leave --environment_type out", kind))
-	}
-	return errors.Join(errs...)
 }
 
 func (o *interactionsOptions) complete() error {
@@ -156,7 +138,9 @@ func (o *interactionsOptions) complete() error {
 
 func runInteractions(ctx context.Context, env *environment, o interactionsOptions, beamFlags *pflag.FlagSet) error {
 	o.RunID = newRunID()
-	if err := errors.Join(o.complete(), refuseRunner(beamFlags)); err != nil {
+	// Before o is checked: a runner may have its say in it.
+	runner, err := o.runner(beamFlags)
+	if err = errors.Join(o.complete(), err); err != nil {
 		return &UsageError{Err: err}
 	}
 	drain, hard, stop := notifyDrain(ctx)
@@ -175,10 +159,11 @@ func runInteractions(ctx context.Context, env *environment, o interactionsOption
 	if err != nil {
 		return err
 	}
-	s, err := carry(hard, journey{
-		Options: o.Options, log: env.log, drain: drain, heap: o.profiles.heap,
-		watch: func(state func() progress) (stop func()) { return env.startProgress(hard, "interactions", state) },
-	})
+	j := journey{Options: o.Options, log: env.log, drain: drain, heap: o.profiles.heap, submit: runner}
+	if runner == nil { // elsewhere, rows are counted in other processes
+		j.watch = func(state func() progress) (stop func()) { return env.startProgress(hard, "interactions", state) }
+	}
+	s, err := carry(hard, j)
 	if err != nil && hard.Err() != nil {
 		err = errors.New("stopped before the end; what was not committed is read again by the next run")
 	}
@@ -200,9 +185,11 @@ type journey struct {
 	drain <-chan struct{}                           // closed when a stream has to commit what it holds and end
 	watch func(state func() progress) (stop func()) // shows how far the run is; nil: nobody looks
 	heap  string                                    // file for a profile of the memory at the end; empty: none
+	// submit runs the pipeline to its end, and returns what was counted; nil: the direct runner.
+	submit submitter
 }
 
-// carry runs the pipeline on the direct runner until its input ends, or until what it holds is committed after drain was
+// carry runs the pipeline until its input ends, or until what it holds is committed after drain was
 // closed. Cancelling ctx ends it at once. The summary is true also where there is an error, but for its Outcome,
 // Error and Seconds, which finish fills in. An error that Is lake.ErrLayout says that nothing was started.
 func carry(ctx context.Context, j journey) (s summary, err error) {
@@ -231,7 +218,13 @@ func carry(ctx context.Context, j journey) (s summary, err error) {
 	if j.watch != nil {
 		defer j.watch(func() progress { return interactionsProgress(r, plan) })()
 	}
-	err = direct.Submit(ctx, p)
+	var counts map[string]int64
+	if j.submit != nil {
+		counts, err = j.submit(ctx, p)
+	} else {
+		err = direct.Submit(ctx, p)
+		counts = r.Counts()
+	}
 	err = errors.Join(err, heapProfile(j.heap))
 	if err == nil && r.IsDraining() {
 		s.Outcome = outcomeDrained
@@ -239,7 +232,6 @@ func carry(ctx context.Context, j journey) (s summary, err error) {
 	if at := interactions.Watermark(r, plan); !at.IsZero() {
 		s.Watermark = &at
 	}
-	counts := r.Counts()
 	s.Read, s.Committed, s.Duplicate = counts["events/read"], counts["lake/committed"], counts["lake/duplicate"]
 	s.DeadLettered, s.Late, s.Files, s.Bytes = counts["lake/dead_lettered"], counts["lake/late"], counts["lake/files"], counts["lake/bytes"]
 	if len(j.Context) > 0 {

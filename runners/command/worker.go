@@ -2,11 +2,15 @@ package command
 
 import (
 	"flag"
+	"fmt"
+	"os"
 	"strconv"
 	"strings"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 	beamlog "github.com/apache/beam/sdks/v2/go/pkg/beam/log"
+
+	"backbone/runners/flink"
 )
 
 // InitBeam hands the process over to Beam if args, the command line without the program's name, are those of a
@@ -15,8 +19,17 @@ import (
 // A runner starts a worker by running this binary again with --worker, --id, --logging_endpoint and
 // --control_endpoint. Those are flags of package flag, and Beam reads them in beam.Init, so they have to be
 // parsed before; a launcher's flags are left to the command tree. A worker ends the process itself.
+//
+// A task manager of Flink starts it with --id and --provision_endpoint, to ask for the rest.
 func InitBeam(args []string) {
+	if flink.IsBoot(args) {
+		err := flink.Boot(args)
+		_, _ = fmt.Fprintln(os.Stderr, err) // the task manager's log has nothing else
+		os.Exit(exitFailed)                 //nolint:forbidigo // as a worker of Beam does: there is no main to go back to
+	}
 	if isWorker(args) {
+		tuneMemory(false, 512<<20)                   // what it has to remember is said in its job, which it does not know yet
+		flink.Attend(func() { os.Exit(exitFailed) }) //nolint:forbidigo // nobody is left who could be told
 		// An unknown flag ends the process with exit code 2: flag.CommandLine is made so.
 		_ = flag.CommandLine.Parse(args)
 	}

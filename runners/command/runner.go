@@ -1,0 +1,109 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/apache/beam/sdks/v2/go/pkg/beam"
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/options/jobopts"
+	"github.com/spf13/pflag"
+
+	"backbone/runners/flink"
+)
+
+const runnerFlink = "flink"
+
+// flinkFlags are of the Flink runner, which has them from Beam where Beam has them. Each begins with its name, so that nobody takes them
+// for another's.
+func flinkFlags(f *pflag.FlagSet, o *flink.Options) {
+	f.StringVar(&o.Master, "flink_master", "", "Flink: `HOST:PORT` of the job manager's REST service (default what the job server was told)")
+	f.StringVar(&o.Jar, "flink_job_server", "", "Flink: `JAR` of Beam's job server, to start one for this job; or name one that runs with --endpoint")
+	f.DurationVar(&o.Checkpoints, "flink_checkpoints", o.Checkpoints, "Flink: time from one checkpoint of a stream to the next")
+	f.StringVar(&o.StateBackend, "flink_state_backend", "", "Flink: `BACKEND` that keeps the state: hashmap, rocksdb (default that of the cluster)")
+	f.StringVar(&o.Savepoint, "flink_savepoint", "", "Flink: `URL` of a savepoint to begin from")
+	f.IntVar(&o.Restarts, "flink_restarts", o.Restarts, "Flink: how often a job that fails is begun again (-1: as the cluster says)")
+	f.DurationVar(&o.RestartDelay, "flink_restart_delay", o.RestartDelay, "Flink: how long it waits before it does")
+	f.StringToStringVar(&o.More, "flink_options", nil, "Flink: other options of Beam's runner, as `NAME=VALUE`,...")
+}
+
+// submitter runs a pipeline to its end and returns what was counted.
+type submitter = func(context.Context, *beam.Pipeline) (map[string]int64, error)
+
+// runner returns what runs the pipeline as flags say, nil for the direct runner, and changes in o what the runner cannot do.
+func (o *interactionsOptions) runner(flags *pflag.FlagSet) (submitter, error) {
+	if name, _ := given(flags, "runner"); name != runnerFlink {
+		return nil, refuseRunner("interactions", flags, runnerFlink)
+	}
+	var errs []error
+	if o.Streaming() {
+		errs = append(errs, fmt.Errorf("input is %q; on Flink, interactions reads files in this version: leave --runner out", o.Input))
+	}
+	if dir, ok := given(flags, "spill_dir"); ok {
+		errs = append(errs, fmt.Errorf("spill_dir is %q; on Flink, rows wait in its own memory and files: leave --spill_dir out", dir))
+	}
+	if *jobopts.Async {
+		errs = append(errs, errors.New("async is set; the command follows the job to its end, to tell what became of the rows: leave --async out"))
+	}
+	for _, path := range slices.Concat(pointers(o.Input), pointers(o.Context), []*string{&o.Lake, &o.GeoDB}) {
+		errs = append(errs, makeAbsolute(path))
+	}
+	o.SpillDir = "" // a worker that ends takes what it has spilled with it, and Flink starts another
+	o.flink.Name, o.flink.Streaming = *jobopts.JobName, o.Streaming()
+	if o.flink.Name == "" {
+		o.flink.Name = "backbone-interactions-" + strings.ToLower(o.RunID)
+	}
+	o.flink.Endpoint, o.flink.Parallelism = *jobopts.Endpoint, *jobopts.Parallelism
+	o.flink.Worker = flink.Worker{Kind: *jobopts.EnvironmentType, Config: *jobopts.EnvironmentConfig, Binary: *jobopts.WorkerBinary}
+	errs = append(errs, o.flink.Validate())
+	return func(ctx context.Context, p *beam.Pipeline) (map[string]int64, error) {
+		return flink.Submit(ctx, p, o.flink)
+	}, errors.Join(errs...)
+}
+
+func pointers(all []string) (p []*string) {
+	for i := range all {
+		p = append(p, &all[i])
+	}
+	return p
+}
+
+// makeAbsolute changes a path of this machine to one that means the same to a worker, which has another working directory.
+func makeAbsolute(path *string) (err error) {
+	if *path != "" && !strings.Contains(*path, "://") {
+		*path, err = filepath.Abs(*path)
+	}
+	return err
+}
+
+// given returns the value of a flag; ok is false where nobody has set it.
+func given(flags *pflag.FlagSet, name string) (value string, ok bool) {
+	f := flags.Lookup(name)
+	if f == nil || !f.Changed {
+		return "", false
+	}
+	return f.Value.String(), true
+}
+
+// refuseRunner refuses flags that ask for what the direct runner is not: a runner that is none of runners, or another process.
+func refuseRunner(command string, flags *pflag.FlagSet, runners ...string) error {
+	var errs []error
+	if runner, ok := given(flags, "runner"); ok && runner != "direct" && runner != "prism" {
+		errs = append(errs, fmt.Errorf("runner is %q; %s runs on %s in this version", runner, command, strings.Join(append([]string{"direct"}, runners...), " or ")))
+	}
+	if endpoint, ok := given(flags, "endpoint"); ok && endpoint != "" {
+		errs = append(errs, fmt.Errorf("endpoint is %q; the direct runner has no job server, it runs in this process: leave --endpoint out", endpoint))
+	}
+	if kind, ok := given(flags, "environment_type"); ok && !strings.EqualFold(kind, "loopback") {
+		errs = append(errs, fmt.Errorf("environment_type is %q; the workers of the direct runner are in this process: leave --environment_type out", kind))
+	}
+	flags.VisitAll(func(f *pflag.Flag) {
+		if f.Changed && strings.HasPrefix(f.Name, "flink_") {
+			errs = append(errs, fmt.Errorf("%s is %q, but the runner is not flink: add --runner=flink, or leave it out", f.Name, f.Value))
+		}
+	})
+	return errors.Join(errs...)
+}

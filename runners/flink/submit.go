@@ -1,0 +1,147 @@
+package flink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/apache/beam/sdks/v2/go/pkg/beam"
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/runtime/graphx"
+	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
+	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/options/jobopts"
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/runners/universal/runnerlib"
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/util/grpcx"
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/structpb"
+)
+
+// Submit runs p to its end, and returns what its functions have counted, by "namespace/name", as far as Flink tells. Cancelling ctx cancels
+// the job. o must have passed Validate.
+func Submit(ctx context.Context, p *beam.Pipeline, o Options) (counts map[string]int64, failed error) {
+	defer func() {
+		if failed != nil && ctx.Err() == nil {
+			failed = fmt.Errorf("flink runner: %w", failed)
+		}
+	}()
+	// A job server elsewhere may reach what this process does not. It would try for a minute, and not say where.
+	if o.Jar != "" || isLocal(o.Master) && isLocal(o.Endpoint) {
+		if err := answers(ctx, o.Master); err != nil {
+			return nil, fmt.Errorf("no job manager answers at flink_master %s: %w", o.Master, err)
+		}
+	}
+	if o.Jar != "" {
+		server, stop, err := startJobServer(ctx, o.Jar, o.Master)
+		if err != nil {
+			return nil, err
+		}
+		o.Endpoint = server.Endpoint()
+		defer func() { failed = errors.Join(server.explain(failed), stop(failed != nil)) }()
+	}
+	if err := answers(ctx, o.Endpoint); err != nil {
+		return nil, fmt.Errorf("no job server answers at endpoint %s: %w", o.Endpoint, err)
+	}
+	environment, stop, err := o.Worker.start(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer stop()
+	pipeline, err := marshal(p, environment)
+	if err != nil {
+		return nil, err
+	}
+	connection, err := grpcx.Dial(ctx, o.Endpoint, time.Minute)
+	if err != nil {
+		return nil, fmt.Errorf("job server %s: %w", o.Endpoint, err)
+	}
+	defer func() { failed = errors.Join(failed, connection.Close()) }()
+	client := optionsClient{jobpb.NewJobServiceClient(connection), o.runner()}
+	id, err := o.run(ctx, client, pipeline)
+	if err != nil {
+		return nil, err
+	}
+	if err := watch(ctx, client, rest{o.Master}, id); err != nil {
+		return nil, err
+	}
+	return countsOf(ctx, client, id)
+}
+
+// startJobServer starts the job server of one job. Its log is kept if the job has failed.
+func startJobServer(ctx context.Context, jar, master string) (server *JobServer, stop func(failed bool) error, err error) {
+	dir, err := os.MkdirTemp("", "backbone-job-server-")
+	if err != nil {
+		return nil, nil, err
+	}
+	server = &JobServer{Jar: jar, Master: master, Dir: dir}
+	if err := server.Start(ctx); err != nil {
+		return nil, nil, err // it names its log
+	}
+	return server, func(failed bool) error {
+		err := server.Close()
+		if failed {
+			slog.Info("the log of the job server is kept", "dir", dir)
+			return err
+		}
+		return errors.Join(err, os.RemoveAll(dir))
+	}, nil
+}
+
+// marshal translates p for workers in an environment.
+func marshal(p *beam.Pipeline, environment *pipepb.Environment) (*pipepb.Pipeline, error) {
+	edges, _, err := p.Build()
+	if err != nil {
+		return nil, fmt.Errorf("pipeline: %w", err)
+	}
+	pipeline, err := graphx.Marshal(edges, &graphx.Options{Environment: environment, PipelineResourceHints: jobopts.GetPipelineResourceHints()})
+	if err != nil {
+		return nil, fmt.Errorf("pipeline: %w", err)
+	}
+	return pipeline, nil
+}
+
+// errRefused says that a job server does not take a job. Why is in its log only.
+var errRefused = errors.New("the job server refuses the job, and its log says why")
+
+// run has a pipeline run, and returns the id of its job.
+func (o Options) run(ctx context.Context, client jobpb.JobServiceClient, pipeline *pipepb.Pipeline) (id string, err error) {
+	binary := o.Worker.Binary
+	if binary == "" {
+		if binary, err = os.Executable(); err != nil {
+			return "", err
+		}
+	}
+	if err := runnerlib.UpdateGoEnvironmentWorker(binary, pipeline); err != nil {
+		return "", fmt.Errorf("worker binary: %w", err)
+	}
+	prepared, endpoint, token, err := runnerlib.Prepare(ctx, client, pipeline, &runnerlib.JobOptions{
+		Name: o.Name, Experiments: jobopts.GetExperiments(), Worker: binary, Parallelism: o.Parallelism,
+	})
+	if err != nil {
+		return "", fmt.Errorf("%w: job server %s: %w", errRefused, o.Endpoint, err)
+	}
+	if token, err = runnerlib.Stage(ctx, prepared, endpoint, binary, token); err != nil {
+		return "", fmt.Errorf("send the worker binary %s to %s: %w", binary, endpoint, err)
+	}
+	if id, err = runnerlib.Submit(ctx, client, prepared, token); err != nil {
+		return "", fmt.Errorf("%w: job server %s: %w", errRefused, o.Endpoint, err)
+	}
+	slog.Info("job submitted to Flink", "job", o.Name, "id", id, "endpoint", o.Endpoint, "flink_master", o.Master, "streaming", o.Streaming)
+	return id, nil
+}
+
+// optionsClient adds options of Beam's Flink runner to jobs, for which the SDK has no flags.
+type optionsClient struct {
+	jobpb.JobServiceClient
+	options map[string]string
+}
+
+// Prepare implements jobpb.JobServiceClient.
+func (c optionsClient) Prepare(ctx context.Context, in *jobpb.PrepareJobRequest, o ...grpc.CallOption) (*jobpb.PrepareJobResponse, error) {
+	for name, value := range c.options {
+		in.PipelineOptions.Fields["beam:option:"+name+":v1"] = structpb.NewStringValue(value)
+	}
+	return c.JobServiceClient.Prepare(ctx, in, o...)
+}

@@ -1,0 +1,233 @@
+package flinkcluster
+
+import (
+	"archive/tar"
+	"archive/zip"
+	"bytes"
+	"cmp"
+	"compress/gzip"
+	"context"
+	"crypto/sha256"
+	_ "embed"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// What is fetched, and what it has to be. Flink's own distribution is also a package of Python's index, which has all of its jars.
+const (
+	flinkVersion = "1.19.3"
+	flinkSHA256  = "4a58e3a1fb7d83340bc96b6c080624c6d792d69fae5d294b96224775204a9c60"
+	// jobServerDigest is that of digestJar: all classes of the job server, of Beam and of what they need.
+	jobServerDigest = "7f5090b9672cd499b219305ff2ef8f33c8b574e4ab40a6de71f1067deefb04ee"
+)
+
+//go:embed pom.xml
+var pom []byte
+
+// Software is what a cluster consists of. Path names are absolute.
+type Software struct {
+	// Libraries is the folder of Flink's jars.
+	Libraries string
+	// JobServer is the jar of Beam's job server for Flink, which needs nothing else.
+	JobServer string
+}
+
+// Fetch returns the software of a cluster. On first use it takes Flink from the Python Package Index with pip and builds the job server
+// with Maven, both checked against what they have to be: 400 MB and a minute or two. After that, both are in the user's cache folder.
+//
+// Its error Is exec.ErrNotFound where java, mvn or python3 is missing.
+func Fetch(ctx context.Context) (s Software, err error) {
+	if _, err := exec.LookPath("java"); err != nil {
+		return s, fmt.Errorf("a Flink cluster needs Java 17: %w", err)
+	}
+	caches, err := os.UserCacheDir()
+	if err != nil {
+		return s, err
+	}
+	sum := sha256.Sum256(append([]byte(flinkVersion+flinkSHA256+jobServerDigest), pom...))
+	dir := filepath.Join(caches, "backbone", "flink-"+hex.EncodeToString(sum[:8]))
+	s = Software{Libraries: filepath.Join(dir, "lib"), JobServer: filepath.Join(dir, "job-server.jar")}
+	if whole(dir) {
+		return s, nil
+	}
+	unlock, err := lock(dir + ".lock") // one process fetches, the others wait
+	if err != nil {
+		return s, err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
+	if whole(dir) {
+		return s, nil
+	}
+	work, err := os.MkdirTemp(filepath.Dir(dir), "flink-fetching-")
+	if err != nil {
+		return s, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(work)) }()
+	if err := fetchFlink(ctx, work); err != nil {
+		return s, fmt.Errorf("fetch Flink %s: %w", flinkVersion, err)
+	}
+	if err := buildJobServer(ctx, work); err != nil {
+		return s, fmt.Errorf("build Beam's job server: %w", err)
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		return s, err
+	}
+	return s, os.Rename(work, dir)
+}
+
+// whole tells whether a folder of software is there. It gets its name when it is.
+func whole(dir string) bool {
+	_, err := os.Stat(dir)
+	return err == nil
+}
+
+// fetchFlink puts the jars of a Flink process into dir/lib.
+func fetchFlink(ctx context.Context, dir string) error {
+	wanted := filepath.Join(dir, "requirements.txt")
+	line := fmt.Sprintf("apache-flink-libraries==%s --hash=sha256:%s\n", flinkVersion, flinkSHA256)
+	if err := os.WriteFile(wanted, []byte(line), 0o600); err != nil {
+		return err
+	}
+	err := command(ctx, dir, "python3", "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", "--no-binary=:all:",
+		"--require-hashes", "--dest", dir, "-r", wanted)
+	if err != nil {
+		return err
+	}
+	archive := filepath.Join(dir, "apache-flink-libraries-"+flinkVersion+".tar.gz")
+	if err := unpackLibraries(archive, filepath.Join(dir, "lib")); err != nil {
+		return err
+	}
+	return errors.Join(os.Remove(archive), os.Remove(wanted))
+}
+
+// needed are the beginnings of the names of the jars that a process needs to run jobs of Beam: not Flink's SQL.
+var needed = []string{"flink-dist-", "log4j-"}
+
+func unpackLibraries(archive, dir string) error {
+	file, err := os.Open(archive)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = file.Close() }() // only read
+	unzipped, err := gzip.NewReader(file)
+	if err != nil {
+		return err
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return err
+	}
+	for files := tar.NewReader(unzipped); ; {
+		header, err := files.Next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		name := path.Base(header.Name)
+		isNeeded := func(prefix string) bool { return strings.HasPrefix(name, prefix) }
+		if path.Base(path.Dir(header.Name)) != "lib" || !slices.ContainsFunc(needed, isNeeded) {
+			continue
+		}
+		if err := write(filepath.Join(dir, name), files); err != nil {
+			return err
+		}
+	}
+}
+
+func write(path string, from io.Reader) error {
+	to, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(to, from)
+	return errors.Join(err, to.Close())
+}
+
+// buildJobServer makes dir/job-server.jar.
+func buildJobServer(ctx context.Context, dir string) (err error) {
+	build := filepath.Join(dir, "build")
+	if err := os.Mkdir(build, 0o700); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(build)) }()
+	if err := os.WriteFile(filepath.Join(build, "pom.xml"), pom, 0o600); err != nil {
+		return err
+	}
+	if err := command(ctx, build, "mvn", "--quiet", "--batch-mode", "--strict-checksums", "package"); err != nil {
+		return err
+	}
+	jar := filepath.Join(build, "target", "job-server.jar")
+	got, err := digestJar(jar)
+	if err != nil {
+		return err
+	}
+	if got != jobServerDigest {
+		return fmt.Errorf("the jar's digest is %s, want %s: a jar from the repository is not what it was; see ~/.m2 and its settings", got, jobServerDigest)
+	}
+	return os.Rename(jar, filepath.Join(dir, "job-server.jar"))
+}
+
+// digestJar returns a SHA-256 of the names and bytes of all files in a jar but its manifest, which names the JDK of the build.
+func digestJar(path string) (string, error) {
+	jar, err := zip.OpenReader(path)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = jar.Close() }() // only read
+	files := slices.DeleteFunc(slices.Clone(jar.File), func(f *zip.File) bool {
+		return strings.HasSuffix(f.Name, "/") || f.Name == "META-INF/MANIFEST.MF"
+	})
+	slices.SortFunc(files, func(a, b *zip.File) int { return cmp.Compare(a.Name, b.Name) })
+	all := sha256.New()
+	for _, f := range files {
+		body, err := f.Open()
+		if err != nil {
+			return "", err
+		}
+		one := sha256.New()
+		_, err = io.Copy(one, body)
+		if err = errors.Join(err, body.Close()); err != nil {
+			return "", fmt.Errorf("%s in %s: %w", f.Name, path, err)
+		}
+		_, _ = fmt.Fprintf(all, "%x  %s\n", one.Sum(nil), f.Name) // a hash never fails
+	}
+	return hex.EncodeToString(all.Sum(nil)), nil
+}
+
+// command runs a program in dir. What it prints is in the error.
+func command(ctx context.Context, dir, name string, args ...string) error {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Dir = dir
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		lines := bytes.Split(bytes.TrimSpace(out), []byte("\n"))
+		return fmt.Errorf("%s: %w\n%s", name, err, bytes.Join(lines[max(0, len(lines)-15):], []byte("\n")))
+	}
+	return nil
+}
+
+// lock takes the lock that path stands for, and waits for it. The operating system gives it back if the process dies.
+func lock(path string) (unlock func() error, err error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, err
+	}
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX); err != nil {
+		return nil, errors.Join(fmt.Errorf("lock %q: %w", path, err), file.Close())
+	}
+	return file.Close, nil
+}
