@@ -56,6 +56,7 @@ func (o *interactionsOptions) runner(flags *pflag.FlagSet) (submitter, error) {
 	if o.flink.Name == "" {
 		o.flink.Name = "backbone-interactions-" + strings.ToLower(o.RunID)
 	}
+	o.flink.Tags = map[string]string{flink.RunTag: o.RunID, flink.LakeTag: o.Lake}
 	o.flink.Endpoint, o.flink.Parallelism = *jobopts.Endpoint, *jobopts.Parallelism
 	o.flink.Worker = flink.Worker{Kind: *jobopts.EnvironmentType, Config: *jobopts.EnvironmentConfig, Binary: *jobopts.WorkerBinary}
 	errs = append(errs, o.flink.Validate())

@@ -14,8 +14,10 @@ import (
 
 // Options of a job.
 type Options struct {
-	// Name of the job, in Flink's pages.
+	// Name of the job, in Flink's pages and for `backbone jobs`. Required.
 	Name string
+	// Tags are what a job manager tells of the job, by their names: [RunTag], [LakeTag].
+	Tags map[string]string
 	// Streaming says that the job has a source that never ends.
 	Streaming bool
 	// Master is HOST:PORT of the job manager's REST service. Default: what the job server was told.
@@ -46,6 +48,17 @@ type Options struct {
 func Defaults() Options {
 	return Options{Parallelism: -1, Checkpoints: 10 * time.Second, Restarts: -1, RestartDelay: 10 * time.Second}
 }
+
+// Tags of a job.
+const (
+	// RunTag is the id of the launch.
+	RunTag = "run_id"
+	// LakeTag is the URL of the lake.
+	LakeTag = "lake"
+)
+
+// tagPrefix begins the names of tags among Beam's options, of which a job manager shows all that are no lists, known to Beam or not.
+const tagPrefix = "backbone_"
 
 // Validate reports every mistake at once; each names the flag, its value and what would do.
 func (o Options) Validate() error {
@@ -109,6 +122,7 @@ func (o Options) address() string {
 // runner returns the options of Beam's Flink runner, which takes all of them as text.
 func (o Options) runner() map[string]string {
 	all := map[string]string{
+		"job_name":                           o.Name, // otherwise, it would be the app's with time and chance
 		"checkpointing_interval":             milliseconds(o.Checkpoints),
 		"finish_bundle_before_checkpointing": "true",
 	}
@@ -127,6 +141,9 @@ func (o Options) runner() map[string]string {
 	if o.Restarts >= 0 {
 		all["number_of_execution_retries"] = strconv.Itoa(o.Restarts)
 		all["execution_retry_delay"] = milliseconds(o.RestartDelay)
+	}
+	for name, value := range o.Tags {
+		all[tagPrefix+name] = value
 	}
 	maps.Copy(all, o.More)
 	return all
