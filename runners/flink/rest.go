@@ -295,8 +295,7 @@ func (r rest) isThrough(ctx context.Context, id string) (bool, error) {
 			return false, err
 		}
 		for _, m := range marks { // a source has none
-			at, err := strconv.ParseInt(m.Value, 10, 64)
-			if err != nil || at < lastWatermark {
+			if !isLast(m.Value) {
 				return false, nil
 			}
 			seen = true
@@ -305,11 +304,22 @@ func (r rest) isThrough(ctx context.Context, id string) (bool, error) {
 	return seen, nil
 }
 
+// isLast tells whether a watermark, in milliseconds, is the last; it is no number where there is none yet.
+func isLast(watermark string) bool {
+	at, err := strconv.ParseInt(watermark, 10, 64)
+	return err == nil && at >= lastWatermark
+}
+
 // cancel cancels a job, and waits for its end.
 func (r rest) cancel(ctx context.Context, id string) error {
 	if err := r.call(ctx, http.MethodPatch, "/jobs/"+id+"?mode=cancel", nil, nil); err != nil {
 		return err
 	}
+	return r.gone(ctx, id)
+}
+
+// gone waits for the end of a job.
+func (r rest) gone(ctx context.Context, id string) error {
 	for {
 		state, err := r.state(ctx, id)
 		switch {
