@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -32,6 +33,9 @@ const starting = "starting\n"
 // folderVariable names to a worker the folder that its binary was staged to, and to a boot the one that its pool has made for that.
 const folderVariable = "BACKBONE_WORKER_FOLDER"
 
+// parentVariable tells a worker the process that has started it, which may be gone before it looks.
+const parentVariable = "BACKBONE_WORKER_PARENT"
+
 // IsBoot tells whether args, a command line without the program's name, are those of a task manager that starts a worker.
 func IsBoot(args []string) bool {
 	for _, arg := range args {
@@ -50,6 +54,7 @@ func IsBoot(args []string) bool {
 //
 // The worker takes the place of this process. So what the task manager stops is the worker itself.
 func Boot(args []string) (err error) {
+	parent := strconv.Itoa(os.Getppid())
 	flags := flag.NewFlagSet("worker", flag.ContinueOnError)
 	id := flags.String("id", "", "")
 	provision := flags.String(bootFlag, "", "")
@@ -87,7 +92,7 @@ func Boot(args []string) (err error) {
 		return fmt.Errorf("worker %s: its binary: %w", *id, errors.Join(err, remove(folder)))
 	}
 	env := append([]string{ // of two with a name, the first counts
-		folderVariable + "=" + folder, "STATUS_ENDPOINT=" + info.GetStatusEndpoint().GetUrl(),
+		folderVariable + "=" + folder, parentVariable + "=" + parent, "STATUS_ENDPOINT=" + info.GetStatusEndpoint().GetUrl(),
 		"RUNNER_CAPABILITIES=" + strings.Join(info.GetRunnerCapabilities(), " "),
 	}, os.Environ()...)
 	argv := []string{os.Args[0], "--worker=true", "--id=" + *id, "--logging_endpoint=" + *logging, "--control_endpoint=" + *control, "--options=" + options}
@@ -159,9 +164,12 @@ func remove(folder string) error {
 // which has to end the process, once the process that started it is gone. Beam's worker would wait for ever.
 func Attend(orphaned func()) {
 	_ = remove(os.Getenv(folderVariable)) // among the temporary files
-	parent := os.Getppid()
+	parent := os.Getenv(parentVariable)
+	if parent == "" { // it was not a Boot
+		parent = strconv.Itoa(os.Getppid())
+	}
 	go func() {
-		for os.Getppid() == parent {
+		for strconv.Itoa(os.Getppid()) == parent {
 			time.Sleep(time.Second)
 		}
 		orphaned()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -31,6 +32,7 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	if slices.Contains(os.Args[1:], "--worker=true") {
+		Attend(func() { os.Exit(1) })
 		time.Sleep(time.Hour)
 		os.Exit(1)
 	}
@@ -40,12 +42,16 @@ func TestMain(m *testing.M) {
 // provision is the service of a task manager that says what a worker runs.
 type provision struct {
 	fnpb.UnimplementedProvisionServiceServer
-	info *fnpb.ProvisionInfo
-	err  error
+	info  *fnpb.ProvisionInfo
+	err   error
+	asked func() // called before it answers
 }
 
 // GetProvisionInfo implements fnpb.ProvisionServiceServer.
 func (p provision) GetProvisionInfo(context.Context, *fnpb.GetProvisionInfoRequest) (*fnpb.GetProvisionInfoResponse, error) {
+	if p.asked != nil {
+		p.asked()
+	}
 	return &fnpb.GetProvisionInfoResponse{Info: p.info}, p.err
 }
 
@@ -230,6 +236,42 @@ func TestPoolTaskManagerIsKilled(t *testing.T) {
 	if err := syscall.Kill(other, 0); err != nil {
 		t.Errorf("the worker of another: %v", err)
 	}
+}
+
+// Who starts a worker may be gone before it is one: it is not taken for a child of whoever has adopted it.
+func TestOrphanedBoot(t *testing.T) {
+	asked, answer := make(chan struct{}), make(chan struct{})
+	address, _ := serve(t, provision{info: ours(t), asked: func() { close(asked); <-answer }})
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	parent := exec.Command("sh", "-c", `"$@" & echo $!; wait`, "sh", self, "--id=1", "--provision_endpoint="+address, "--control_endpoint="+address)
+	out, err := parent.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := parent.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var pid int
+	if _, err := fmt.Fscan(out, &pid); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = syscall.Kill(pid, syscall.SIGKILL) }) // if the test has failed
+	<-asked
+	if err := parent.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = parent.Wait() // killed
+	close(answer)
+	for range 1000 {
+		if errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Errorf("process %d is still there", pid)
 }
 
 func TestNewPoolInUse(t *testing.T) {
