@@ -34,6 +34,7 @@ import (
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/sdf"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
 
+	"backbone/transforms/lake"
 	"backbone/transforms/run"
 )
 
@@ -67,6 +68,8 @@ type Options struct {
 	Delay time.Duration
 	// RunID names the launch.
 	RunID string
+	// Lake is where the run is asked to drain, if the launcher is in another process; see lake.Signal. Default: it is in this one.
+	Lake string
 }
 
 // WithDefaults returns o with what was not set.
@@ -191,9 +194,11 @@ func (fn *readFn) CreateWatermarkEstimator(state int64) *estimator { return &est
 
 func (fn *readFn) WatermarkEstimatorState(e *estimator) int64 { return e.State }
 
-func (fn *readFn) Setup() {
+func (fn *readFn) Setup(ctx context.Context) error {
 	fn.run = run.Of(fn.Options.RunID)
 	fn.watermark = WatermarkOf(fn.run, fn.Options)
+	_, err := lake.SignalOf(ctx, fn.run, fn.Options.Lake, fn.Options.Lake != "")
+	return err
 }
 
 // ProcessElement hands on blocks for a second, then gives the lane back. The streams stay open.
