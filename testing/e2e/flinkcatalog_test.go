@@ -46,6 +46,7 @@ func TestFlinkCatalog(t *testing.T) {
 	slow(t)
 	shared := newFlinkWorld(t, 2)
 	in := func(t *testing.T) *flinkWorld {
+		t.Helper()
 		w := *shared
 		w.world = &world{T: t, day: shared.day}
 		return &w
