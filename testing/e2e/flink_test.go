@@ -51,10 +51,17 @@ func copyTo(t *testing.T, path, tail string) {
 // newFlinkWorld starts a cluster. Its task managers, and so their workers, have the environment of the test as it is now.
 func newFlinkWorld(t *testing.T, taskManagers int) *flinkWorld {
 	t.Helper()
+	return startFlink(t, flinkcluster.Options{TaskManagers: taskManagers})
+}
+
+// startFlink starts a cluster of a certain kind.
+func startFlink(t *testing.T, o flinkcluster.Options) *flinkWorld {
+	t.Helper()
 	w := &flinkWorld{world: &world{T: t, day: dayOf(t, *eventsFlag), rand: seeded(t)}, binary: filepath.Join(t.TempDir(), program), tmp: t.TempDir()}
 	copyTo(t, w.binary, "")
 	var err error
-	w.cluster, err = flinkcluster.Start(t.Context(), flinkcluster.Options{TaskManagers: taskManagers, Env: []string{"TMPDIR=" + w.tmp}})
+	o.Env = append(o.Env, "TMPDIR="+w.tmp)
+	w.cluster, err = flinkcluster.Start(t.Context(), o)
 	if errors.Is(err, exec.ErrNotFound) {
 		t.Skip(err)
 	}
@@ -76,6 +83,17 @@ func (w *flinkWorld) submit(lake string, args ...string) *job {
 	j := &job{summary: filepath.Join(w.TempDir(), "summary.json")}
 	args = slices.Concat([]string{"interactions", "--input", w.files(), "--lake", lake, "--summary", j.summary}, w.flags(), args)
 	j.process = start(w.T, fmt.Sprintf("run %d", w.n), nil, args...)
+	return j
+}
+
+// submitStream starts the stream on the cluster. It commits often, and has checkpoints often.
+func (w *flinkWorld) submitStream(args ...string) *job {
+	w.Helper()
+	w.n++
+	j := &job{summary: filepath.Join(w.TempDir(), "summary.json")}
+	args = slices.Concat([]string{"interactions", "--input", source, "--lake", w.lake, "--summary", j.summary, "--flush_interval=1s", "--flink_checkpoints=2s"},
+		w.flags(), w.endpoint(), args)
+	j.process = start(w.T, fmt.Sprintf("run %d", w.n), w.env(), args...)
 	return j
 }
 
