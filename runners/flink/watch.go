@@ -97,8 +97,11 @@ func (w *watcher) watch(ctx context.Context) error {
 	}
 }
 
-// isThere tells whether the job has come to Flink.
+// isThere tells whether the job has come to Flink. It may be gone again.
 func (w *watcher) isThere(ctx context.Context) bool {
+	if len(w.found) > 0 {
+		return true
+	}
 	_, ok, err := w.manager.find(ctx, w.Name, w.RunID)
 	return ok || err != nil // then the job manager is asked on
 }

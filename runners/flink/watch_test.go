@@ -232,6 +232,7 @@ func TestWatchManager(t *testing.T) {
 		{name: "Stopped", states: []string{"RUNNING", "FINISHED"}, o: Options{Streaming: true}, watermark: "0", want: errStopped.Error()},
 		{name: "Drained", states: []string{"RUNNING"}, o: Options{Streaming: true, Lake: drained}, watermark: last, cancelled: true},
 		{name: "Not yet drained", states: []string{"RUNNING", "RUNNING", "FAILED"}, o: Options{Streaming: true, Lake: drained}, watermark: global, want: "boom"},
+		{name: "Forgotten, and the job server takes it for a failure", states: []string{"RUNNING", "RUNNING", ""}, o: Options{Streaming: true}, says: []*jobpb.JobMessagesResponse{message("a.B: gone"), state(jobpb.JobState_FAILED)}, want: "--flink_savepoint=file:/chk-7"},
 		{name: "Forgotten", states: []string{"RUNNING", "RUNNING", ""}, o: Options{Streaming: true}, want: "--flink_savepoint=file:/chk-7"},
 		{name: "Detached", states: []string{"", "CREATED", "RUNNING"}, o: Options{Detach: true}, want: errDetached.Error()},
 		{name: "Twice", states: []string{"RUNNING"}, first: "RUNNING", want: "runs already: events (1), since 1970-01-01T00:00:01Z", cancelled: true},

@@ -211,9 +211,7 @@ func TestFlinkUpgrade(t *testing.T) {
 	third := w.submitStream("--parallelism=4", "--flink_upgrade")
 	second.finish()
 	goesOn()
-	if n := len(w.workers()); n != 2 {
-		t.Errorf("%d workers, want one of each task manager", n)
-	}
+	until(t, "each task manager has a worker", func() bool { return len(w.workers()) == 2 })
 
 	publisher.wantExit(0)
 	w.untilAllAcked(third)
