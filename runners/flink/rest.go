@@ -1,12 +1,14 @@
 package flink
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 )
@@ -17,7 +19,12 @@ type rest struct {
 }
 
 // call makes a request, and decodes its answer into answer, unless that is nil.
-func (r rest) call(ctx context.Context, method, path string, answer any) (err error) {
+func (r rest) call(ctx context.Context, method, path string, answer any) error {
+	return r.send(ctx, method, path, nil, answer)
+}
+
+// send is call with a body, unless that is nil.
+func (r rest) send(ctx context.Context, method, path string, body, answer any) (err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("job manager %s: %s %s: %w", r.master, method, path, err)
@@ -25,26 +32,63 @@ func (r rest) call(ctx context.Context, method, path string, answer any) (err er
 	}()
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, method, "http://"+r.master+path, nil)
+	var sent io.Reader
+	if body != nil {
+		text, err := json.Marshal(body)
+		if err != nil {
+			return err
+		}
+		sent = bytes.NewReader(text)
+	}
+	request, err := http.NewRequestWithContext(ctx, method, "http://"+r.master+path, sent)
 	if err != nil {
 		return err
 	}
 	response, err := (&http.Client{}).Do(request)
 	if err != nil {
+		var wrapped *url.Error
+		if errors.As(err, &wrapped) {
+			return wrapped.Err // the method and the address are said already
+		}
 		return err
 	}
 	defer func() { _ = response.Body.Close() }() // only read
-	body, err := io.ReadAll(io.LimitReader(response.Body, 16<<20))
+	text, err := io.ReadAll(io.LimitReader(response.Body, 16<<20))
 	if err != nil {
 		return err
 	}
 	if response.StatusCode >= http.StatusBadRequest {
-		return fmt.Errorf("%s: %.300s", response.Status, body)
+		return &statusError{code: response.StatusCode, message: messageOf(text)}
 	}
 	if answer == nil {
 		return nil
 	}
-	return json.Unmarshal(body, answer)
+	return json.Unmarshal(text, answer)
+}
+
+// statusError is a refusal.
+type statusError struct {
+	code    int
+	message string
+}
+
+func (e *statusError) Error() string { return fmt.Sprintf("status %d: %s", e.code, e.message) }
+
+// isNotFound tells whether the job manager does not know what it was asked about.
+func isNotFound(err error) bool {
+	var refused *statusError
+	return errors.As(err, &refused) && refused.code == http.StatusNotFound
+}
+
+// messageOf is what is wrong, by the body of a refusal: a list of stack traces.
+func messageOf(body []byte) string {
+	var said struct {
+		Errors []string `json:"errors"`
+	}
+	if err := json.Unmarshal(body, &said); err != nil || len(said.Errors) == 0 {
+		return fmt.Sprintf("%.300s", body)
+	}
+	return fmt.Sprintf("%.1000s", causeOf(said.Errors[len(said.Errors)-1]))
 }
 
 // job is a job as Flink knows it.
@@ -52,6 +96,8 @@ type job struct {
 	ID    string `json:"jid"`
 	Name  string `json:"name"`
 	State string `json:"state"`
+	Start int64  `json:"start-time"` // in milliseconds since 1970
+	End   int64  `json:"end-time"`   // -1 where it has not ended
 }
 
 // ended tells whether the job runs no longer, and will not again.
@@ -65,20 +111,28 @@ func nameOf(id string) string {
 	return id[:max(i, 0)]
 }
 
-// find returns the job of a name; ok is false where there is none.
+// find returns the job of a name; ok is false where there is none. Of several it is the one that has not ended, or else the last that began:
+// a job manager remembers those that have ended.
 func (r rest) find(ctx context.Context, name string) (found job, ok bool, err error) {
+	all, err := r.jobs(ctx)
+	for _, j := range all {
+		if j.Name != name {
+			continue
+		}
+		if !ok || found.ended() && !j.ended() || found.ended() == j.ended() && j.Start > found.Start {
+			found, ok = j, true
+		}
+	}
+	return found, ok, err
+}
+
+// jobs returns the jobs that the job manager knows.
+func (r rest) jobs(ctx context.Context) ([]job, error) {
 	var overview struct {
 		Jobs []job `json:"jobs"`
 	}
-	if err := r.call(ctx, http.MethodGet, "/jobs/overview", &overview); err != nil {
-		return job{}, false, err
-	}
-	for _, j := range overview.Jobs {
-		if j.Name == name {
-			return j, true, nil
-		}
-	}
-	return job{}, false, nil
+	err := r.call(ctx, http.MethodGet, "/jobs/overview", &overview)
+	return overview.Jobs, err
 }
 
 // lag is how much later than a job server takes a job it can be in Flink.

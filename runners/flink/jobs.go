@@ -1,0 +1,276 @@
+package flink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"backbone/runners/jobs"
+	"backbone/transforms/lake/store"
+)
+
+// Jobs are the jobs of a cluster, by the REST service of its job manager. It implements [jobs.Service].
+type Jobs struct {
+	manager rest
+	// drain tells a run, by its lake, to drain.
+	drain func(ctx context.Context, st *store.Store, runID string) error
+}
+
+// NewJobs returns the jobs of the cluster whose REST service is at master, HOST:PORT.
+func NewJobs(master string) (*Jobs, error) {
+	if err := validAddress("flink_master", master); err != nil {
+		return nil, err
+	}
+	return &Jobs{manager: rest{master}, drain: requestDrain}, nil
+}
+
+// states are Flink's words for what a job does.
+var states = map[string]jobs.State{
+	"INITIALIZING": jobs.Starting, "CREATED": jobs.Starting, "RECONCILING": jobs.Starting,
+	"RUNNING": jobs.Running, "RESTARTING": jobs.Restarting, "FAILING": jobs.Restarting, "SUSPENDED": jobs.Restarting,
+	"CANCELLING": jobs.Stopping, "CANCELED": jobs.Cancelled, "FINISHED": jobs.Done, "FAILED": jobs.Failed,
+}
+
+func (j job) public() jobs.Job {
+	p := jobs.Job{ID: j.ID, Name: j.Name, State: states[j.State], Started: time.UnixMilli(j.Start).UTC()}
+	if p.State == "" {
+		p.State = jobs.State(strings.ToLower(j.State)) // a word that came later than this program
+	}
+	if j.ended() && j.End > 0 {
+		end := time.UnixMilli(j.End).UTC()
+		p.Ended = &end
+	}
+	return p
+}
+
+// List implements [jobs.Service].
+func (s *Jobs) List(ctx context.Context) ([]jobs.Job, error) {
+	all, err := s.manager.jobs(ctx)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]jobs.Job, len(all))
+	for i, j := range all {
+		list[i] = j.public()
+	}
+	slices.SortFunc(list, func(x, y jobs.Job) int { return y.Started.Compare(x.Started) })
+	return list, nil
+}
+
+// jobConfig is what a job was submitted with.
+type jobConfig struct {
+	Execution struct {
+		Parallelism int            `json:"job-parallelism"`
+		User        map[string]any `json:"user-config"`
+	} `json:"execution-config"`
+}
+
+// option returns one of Beam's options, which Flink has in camel case.
+func (c jobConfig) option(name string) string {
+	parts := strings.Split(name, "_")
+	for i, part := range parts[1:] {
+		if part != "" {
+			parts[i+1] = strings.ToUpper(part[:1]) + part[1:]
+		}
+	}
+	text, _ := c.Execution.User[strings.Join(parts, "")].(string)
+	return text
+}
+
+// tag returns a tag of the job.
+func (c jobConfig) tag(name string) string { return c.option(tagPrefix + name) }
+
+// config returns what a job was submitted with.
+func (r rest) config(ctx context.Context, id string) (c jobConfig, err error) {
+	return c, r.call(ctx, http.MethodGet, "/jobs/"+id+"/config", &c)
+}
+
+// Show implements [jobs.Service].
+func (s *Jobs) Show(ctx context.Context, id string) (jobs.Job, error) {
+	var about job
+	if err := s.manager.call(ctx, http.MethodGet, "/jobs/"+id, &about); err != nil {
+		return jobs.Job{}, err
+	}
+	config, err := s.manager.config(ctx, id)
+	if err != nil {
+		return jobs.Job{}, err
+	}
+	var exceptions struct {
+		Root    string `json:"root-exception"`
+		History struct {
+			Entries []struct {
+				Stack string `json:"stacktrace"`
+			} `json:"entries"`
+		} `json:"exceptionHistory"`
+	}
+	if err := s.manager.call(ctx, http.MethodGet, "/jobs/"+id+"/exceptions", &exceptions); err != nil {
+		return jobs.Job{}, err
+	}
+	shown := about.public()
+	shown.RunID, shown.Lake = config.tag(RunTag), config.tag(LakeTag)
+	shown.Streaming, shown.Parallelism = config.option("streaming") == "true", config.Execution.Parallelism
+	trace := exceptions.Root
+	if entries := exceptions.History.Entries; trace == "" && len(entries) > 0 {
+		trace = entries[0].Stack // the latest
+	}
+	if shown.State != jobs.Cancelled && trace != "" {
+		shown.Failure = causeOf(trace)
+	}
+	return shown, nil
+}
+
+// runID is what the id of a launch looks like. It comes from the job manager, and becomes the name of a file.
+var runID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9-]{0,63}$`)
+
+// Drain implements [jobs.Service]. What a run is told is told by its lake, which this process must be able to write to.
+func (s *Jobs) Drain(ctx context.Context, id string) (err error) {
+	j, err := s.Show(ctx, id)
+	if err != nil {
+		return err
+	}
+	switch {
+	case j.State.Ended():
+		return fmt.Errorf("job %q (%s) is not running: it is %s", j.Name, id, j.State)
+	case !j.Streaming:
+		return fmt.Errorf("job %q (%s) reads files and ends by itself; to end it sooner, cancel it", j.Name, id)
+	case j.Lake == "" || !runID.MatchString(j.RunID):
+		return fmt.Errorf("job %q (%s) says neither of which launch nor of which lake it is, so it is not Backbone's; it can only be cancelled", j.Name, id)
+	}
+	st, err := store.Open(ctx, j.Lake)
+	if err != nil {
+		return fmt.Errorf("the lake of job %q: %w", j.Name, err)
+	}
+	defer func() { err = errors.Join(err, st.Close()) }()
+	if err := s.drain(ctx, st, j.RunID); err != nil {
+		return fmt.Errorf("tell job %q to drain: %w", j.Name, err)
+	}
+	return nil
+}
+
+// requestDrain tells a run to drain by an object in its lake. Telling it twice is no error.
+func requestDrain(ctx context.Context, st *store.Store, runID string) error {
+	key := "_drain/" + runID
+	if there, err := st.Exists(ctx, key); err != nil || there {
+		return err
+	}
+	_, err := st.Commit(ctx, key, []byte(runID))
+	return err
+}
+
+// AwaitDrained implements [jobs.Service].
+func (s *Jobs) AwaitDrained(ctx context.Context, id string) error {
+	return finishDrained(ctx, s.manager, id)
+}
+
+// Cancel implements [jobs.Service].
+func (s *Jobs) Cancel(ctx context.Context, id string) error { return s.manager.end(ctx, id) }
+
+// Savepoint implements [jobs.Service].
+func (s *Jobs) Savepoint(ctx context.Context, id string, o jobs.SavepointOptions) (string, error) {
+	path, dir, body := "/jobs/"+id+"/savepoints", "target-directory", map[string]any{}
+	if o.Stop {
+		path, dir = "/jobs/"+id+"/stop", "targetDirectory"
+		body["drain"] = false // it would wait for the end of a source that has none
+	}
+	if o.Dir != "" {
+		body[dir] = o.Dir
+	}
+	var trigger struct {
+		ID string `json:"request-id"`
+	}
+	if err := s.manager.send(ctx, http.MethodPost, path, body, &trigger); err != nil {
+		return "", err
+	}
+	for {
+		var answer struct {
+			Status struct {
+				ID string `json:"id"`
+			} `json:"status"`
+			Operation struct {
+				Location string `json:"location"`
+				Failure  struct {
+					Trace string `json:"stack-trace"`
+				} `json:"failure-cause"`
+			} `json:"operation"`
+		}
+		if err := s.manager.call(ctx, http.MethodGet, "/jobs/"+id+"/savepoints/"+trigger.ID, &answer); err != nil {
+			return "", err
+		}
+		switch {
+		case answer.Status.ID != "COMPLETED":
+		case answer.Operation.Location != "":
+			return answer.Operation.Location, nil
+		default:
+			return "", fmt.Errorf("savepoint of job %s: %s", id, causeOf(answer.Operation.Failure.Trace))
+		}
+		if err := pause(ctx, 200*time.Millisecond); err != nil {
+			return "", fmt.Errorf("the savepoint of job %s is not written yet: %w", id, err)
+		}
+	}
+}
+
+// end cancels a job by its id, unless it has ended, and waits for its end.
+func (r rest) end(ctx context.Context, id string) error {
+	asked := false
+	for {
+		var now job
+		if err := r.call(ctx, http.MethodGet, "/jobs/"+id, &now); err != nil {
+			return err
+		}
+		if now.ended() {
+			return nil
+		}
+		if !asked {
+			if err := r.call(ctx, http.MethodPatch, "/jobs/"+id+"?mode=cancel", nil); err != nil {
+				return err
+			}
+			asked = true
+		}
+		if err := pause(ctx, 200*time.Millisecond); err != nil {
+			return fmt.Errorf("job %s has not ended: %w", id, err)
+		}
+	}
+}
+
+// pause waits, and returns why it was given up, if it was.
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(d):
+		return nil
+	}
+}
+
+// finishDrained waits until a streaming job that was told to drain has, and ends it, since such a job does not end by itself: it has when no
+// watermark can rise any more, those that its last steps have sent on included, by which what was read is committed and acknowledged. A
+// job that somebody else ends then has drained, too. The job manager asks its tasks for watermarks every 10 seconds unless it is told
+// otherwise, and that much later than the last commit this returns.
+func finishDrained(ctx context.Context, manager rest, id string) error {
+	for {
+		var now job
+		if err := manager.call(ctx, http.MethodGet, "/jobs/"+id, &now); err != nil {
+			return err
+		}
+		known, err := manager.read(ctx, id)
+		if err != nil {
+			return err
+		}
+		switch drained := known.watermarks.drained(); {
+		case now.ended() && drained:
+			return nil
+		case now.ended():
+			return fmt.Errorf("job %s was drained, but ended before all was committed: it is %s", id, states[now.State])
+		case now.State == "RUNNING" && drained:
+			return manager.end(ctx, id)
+		}
+		if err := pause(ctx, time.Second); err != nil {
+			return fmt.Errorf("job %s has not drained yet: %w", id, err)
+		}
+	}
+}
