@@ -19,6 +19,8 @@ type Jobs struct {
 	manager rest
 	// drain tells a run, by its lake, to drain.
 	drain func(ctx context.Context, st *store.Store, runID string) error
+	// settle is how long a job manager is given to ask its tasks.
+	settle time.Duration
 }
 
 // NewJobs returns the jobs of the cluster whose REST service is at master, HOST:PORT.
@@ -26,7 +28,7 @@ func NewJobs(master string) (*Jobs, error) {
 	if err := validAddress("flink_master", master); err != nil {
 		return nil, err
 	}
-	return &Jobs{manager: rest{master}, drain: requestDrain}, nil
+	return &Jobs{manager: rest{master}, drain: requestDrain, settle: time.Second}, nil
 }
 
 // states are Flink's words for what a job does.

@@ -76,6 +76,7 @@ func (m *fakeManager) jobs() *Jobs {
 	if err != nil {
 		m.t.Fatal(err)
 	}
+	s.settle = 0
 	return s
 }
 

@@ -269,29 +269,46 @@ func readVarInt(from *bytes.Reader, failed error) (int64, error) {
 }
 
 // Metrics implements [jobs.Service].
-func (s *Jobs) Metrics(ctx context.Context, id string) (jobs.Metrics, error) {
+func (s *Jobs) Metrics(ctx context.Context, id string) (m jobs.Metrics, err error) {
+	var about job
+	if err := s.manager.call(ctx, http.MethodGet, "/jobs/"+id, &about); err != nil {
+		return m, err
+	}
+	if m.Restarts, m.UptimeSeconds, err = s.manager.restarts(ctx, id); err != nil {
+		return m, err
+	}
+	if !about.ended() {
+		// A job manager asks its tasks because somebody asks it, and answers at once with what it knew before: nothing, or what is hours old.
+		if err := pause(ctx, s.settle); err != nil {
+			return m, err
+		}
+		if m.Restarts, m.UptimeSeconds, err = s.manager.restarts(ctx, id); err != nil {
+			return m, err
+		}
+	}
 	all, err := s.manager.read(ctx, id)
 	if err != nil {
-		return jobs.Metrics{}, err
+		return m, err
 	}
-	m := jobs.Metrics{
-		Counts: all.counts, Distributions: all.distributions, Watermark: all.watermarks.at(), Drained: all.watermarks.drained(),
-	}
+	m.Counts, m.Distributions, m.Watermark, m.Drained = all.counts, all.distributions, all.watermarks.at(), all.watermarks.drained()
 	if all.backpressure >= 0 {
 		m.Backpressure = &all.backpressure
 		if all.backpressure > 0 {
 			m.BackpressureAt = all.backpressureAt
 		}
 	}
-	if m.Checkpoints, err = s.manager.checkpoints(ctx, id); err != nil {
-		return m, err
-	}
+	m.Checkpoints, err = s.manager.checkpoints(ctx, id)
+	return m, err
+}
+
+// restarts returns how often a job began again, and for how long it has run since.
+func (r rest) restarts(ctx context.Context, id string) (restarts int64, uptimeSeconds float64, err error) {
 	var values []struct {
 		ID    string `json:"id"`
 		Value string `json:"value"`
 	}
-	if err := s.manager.call(ctx, http.MethodGet, "/jobs/"+id+"/metrics?get=numRestarts,uptime", &values); err != nil {
-		return m, err
+	if err := r.call(ctx, http.MethodGet, "/jobs/"+id+"/metrics?get=numRestarts,uptime", &values); err != nil {
+		return 0, 0, err
 	}
 	for _, v := range values {
 		n, err := strconv.ParseInt(v.Value, 10, 64)
@@ -300,12 +317,12 @@ func (s *Jobs) Metrics(ctx context.Context, id string) (jobs.Metrics, error) {
 		}
 		switch v.ID {
 		case "numRestarts":
-			m.Restarts = max(n, 0)
+			restarts = max(n, 0)
 		case "uptime":
-			m.UptimeSeconds = max(time.Duration(n)*time.Millisecond, 0).Seconds()
+			uptimeSeconds = max(time.Duration(n)*time.Millisecond, 0).Seconds()
 		}
 	}
-	return m, nil
+	return restarts, uptimeSeconds, nil
 }
 
 // checkpoints returns those of a job, nil where it has none.

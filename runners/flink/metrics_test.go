@@ -123,7 +123,7 @@ func TestDamagedAccumulators(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := newFakeManager(t, map[string][]string{"GET /jobs/a2": {`{}`}, "GET /jobs/a2/accumulators": {answer}})
-			_, err := m.jobs().Metrics(t.Context(), "a2")
+			_, err := rest{m.address}.read(t.Context(), "a2")
 			wantError(t, err, "of job a2: ")
 		})
 	}
