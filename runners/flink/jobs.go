@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"backbone/runners/jobs"
+	"backbone/transforms/lake"
 	"backbone/transforms/lake/store"
 )
 
@@ -28,14 +29,14 @@ func NewJobs(master string) (*Jobs, error) {
 	if err := validAddress("flink_master", master); err != nil {
 		return nil, err
 	}
-	return &Jobs{manager: rest{master}, drain: requestDrain, settle: time.Second}, nil
+	return &Jobs{manager: rest{master}, drain: lake.RequestDrain, settle: time.Second}, nil
 }
 
 // states are Flink's words for what a job does.
 var states = map[string]jobs.State{
 	"INITIALIZING": jobs.Starting, "CREATED": jobs.Starting, "RECONCILING": jobs.Starting,
-	"RUNNING": jobs.Running, "RESTARTING": jobs.Restarting, "FAILING": jobs.Restarting, "SUSPENDED": jobs.Restarting,
-	"CANCELLING": jobs.Stopping, "CANCELED": jobs.Cancelled, "FINISHED": jobs.Done, "FAILED": jobs.Failed,
+	stateRunning: jobs.Running, stateRestarting: jobs.Restarting, "FAILING": jobs.Restarting, "SUSPENDED": jobs.Restarting,
+	"CANCELLING": jobs.Stopping, stateCancelled: jobs.Cancelled, stateFinished: jobs.Done, stateFailed: jobs.Failed,
 }
 
 func (j job) public() jobs.Job {
@@ -64,41 +65,13 @@ func (s *Jobs) List(ctx context.Context) ([]jobs.Job, error) {
 	return list, nil
 }
 
-// jobConfig is what a job was submitted with.
-type jobConfig struct {
-	Execution struct {
-		Parallelism int            `json:"job-parallelism"`
-		User        map[string]any `json:"user-config"`
-	} `json:"execution-config"`
-}
-
-// option returns one of Beam's options, which Flink has in camel case.
-func (c jobConfig) option(name string) string {
-	parts := strings.Split(name, "_")
-	for i, part := range parts[1:] {
-		if part != "" {
-			parts[i+1] = strings.ToUpper(part[:1]) + part[1:]
-		}
-	}
-	text, _ := c.Execution.User[strings.Join(parts, "")].(string)
-	return text
-}
-
-// tag returns a tag of the job.
-func (c jobConfig) tag(name string) string { return c.option(tagPrefix + name) }
-
-// config returns what a job was submitted with.
-func (r rest) config(ctx context.Context, id string) (c jobConfig, err error) {
-	return c, r.call(ctx, http.MethodGet, "/jobs/"+id+"/config", &c)
-}
-
 // Show implements [jobs.Service].
 func (s *Jobs) Show(ctx context.Context, id string) (jobs.Job, error) {
 	var about job
-	if err := s.manager.call(ctx, http.MethodGet, "/jobs/"+id, &about); err != nil {
+	if err := s.manager.get(ctx, "/jobs/"+id, &about); err != nil {
 		return jobs.Job{}, err
 	}
-	config, err := s.manager.config(ctx, id)
+	c, err := s.manager.config(ctx, id)
 	if err != nil {
 		return jobs.Job{}, err
 	}
@@ -110,12 +83,12 @@ func (s *Jobs) Show(ctx context.Context, id string) (jobs.Job, error) {
 			} `json:"entries"`
 		} `json:"exceptionHistory"`
 	}
-	if err := s.manager.call(ctx, http.MethodGet, "/jobs/"+id+"/exceptions", &exceptions); err != nil {
+	if err := s.manager.get(ctx, "/jobs/"+id+"/exceptions", &exceptions); err != nil {
 		return jobs.Job{}, err
 	}
 	shown := about.public()
-	shown.RunID, shown.Lake = config.tag(RunTag), config.tag(LakeTag)
-	shown.Streaming, shown.Parallelism = config.option("streaming") == "true", config.Execution.Parallelism
+	shown.RunID, shown.Lake = c.option(tagPrefix+RunTag), c.option(tagPrefix+LakeTag)
+	shown.Streaming, shown.Parallelism = c.option("streaming") == "true", c.Execution.Parallelism
 	trace := exceptions.Root
 	if entries := exceptions.History.Entries; trace == "" && len(entries) > 0 {
 		trace = entries[0].Stack // the latest
@@ -154,23 +127,13 @@ func (s *Jobs) Drain(ctx context.Context, id string) (err error) {
 	return nil
 }
 
-// requestDrain tells a run to drain by an object in its lake. Telling it twice is no error.
-func requestDrain(ctx context.Context, st *store.Store, runID string) error {
-	key := "_drain/" + runID
-	if there, err := st.Exists(ctx, key); err != nil || there {
-		return err
-	}
-	_, err := st.Commit(ctx, key, []byte(runID))
-	return err
-}
-
 // AwaitDrained implements [jobs.Service].
 func (s *Jobs) AwaitDrained(ctx context.Context, id string) error {
 	return finishDrained(ctx, s.manager, id)
 }
 
 // Cancel implements [jobs.Service].
-func (s *Jobs) Cancel(ctx context.Context, id string) error { return s.manager.end(ctx, id) }
+func (s *Jobs) Cancel(ctx context.Context, id string) error { return s.manager.cancel(ctx, id) }
 
 // Savepoint implements [jobs.Service].
 func (s *Jobs) Savepoint(ctx context.Context, id string, o jobs.SavepointOptions) (string, error) {
@@ -185,7 +148,7 @@ func (s *Jobs) Savepoint(ctx context.Context, id string, o jobs.SavepointOptions
 	var trigger struct {
 		ID string `json:"request-id"`
 	}
-	if err := s.manager.send(ctx, http.MethodPost, path, body, &trigger); err != nil {
+	if err := s.manager.call(ctx, http.MethodPost, path, body, &trigger); err != nil {
 		return "", err
 	}
 	for {
@@ -200,7 +163,7 @@ func (s *Jobs) Savepoint(ctx context.Context, id string, o jobs.SavepointOptions
 				} `json:"failure-cause"`
 			} `json:"operation"`
 		}
-		if err := s.manager.call(ctx, http.MethodGet, "/jobs/"+id+"/savepoints/"+trigger.ID, &answer); err != nil {
+		if err := s.manager.get(ctx, "/jobs/"+id+"/savepoints/"+trigger.ID, &answer); err != nil {
 			return "", err
 		}
 		switch {
@@ -212,29 +175,6 @@ func (s *Jobs) Savepoint(ctx context.Context, id string, o jobs.SavepointOptions
 		}
 		if err := pause(ctx, 200*time.Millisecond); err != nil {
 			return "", fmt.Errorf("the savepoint of job %s is not written yet: %w", id, err)
-		}
-	}
-}
-
-// end cancels a job by its id, unless it has ended, and waits for its end.
-func (r rest) end(ctx context.Context, id string) error {
-	asked := false
-	for {
-		var now job
-		if err := r.call(ctx, http.MethodGet, "/jobs/"+id, &now); err != nil {
-			return err
-		}
-		if now.ended() {
-			return nil
-		}
-		if !asked {
-			if err := r.call(ctx, http.MethodPatch, "/jobs/"+id+"?mode=cancel", nil); err != nil {
-				return err
-			}
-			asked = true
-		}
-		if err := pause(ctx, 200*time.Millisecond); err != nil {
-			return fmt.Errorf("job %s has not ended: %w", id, err)
 		}
 	}
 }
@@ -255,21 +195,21 @@ func pause(ctx context.Context, d time.Duration) error {
 // otherwise, and that much later than the last commit this returns.
 func finishDrained(ctx context.Context, manager rest, id string) error {
 	for {
-		var now job
-		if err := manager.call(ctx, http.MethodGet, "/jobs/"+id, &now); err != nil {
-			return err
-		}
-		known, err := manager.read(ctx, id)
+		state, err := manager.state(ctx, id)
 		if err != nil {
 			return err
 		}
-		switch drained := known.watermarks.drained(); {
-		case now.ended() && drained:
+		through, err := manager.isThrough(ctx, id)
+		if err != nil {
+			return err
+		}
+		switch ended := (job{State: state}).ended(); {
+		case ended && through:
 			return nil
-		case now.ended():
-			return fmt.Errorf("job %s was drained, but ended before all was committed: it is %s", id, states[now.State])
-		case now.State == "RUNNING" && drained:
-			return manager.end(ctx, id)
+		case ended:
+			return fmt.Errorf("job %s was drained, but ended before all was committed: it is %s", id, states[state])
+		case through && state == stateRunning:
+			return manager.cancel(ctx, id)
 		}
 		if err := pause(ctx, time.Second); err != nil {
 			return fmt.Errorf("job %s has not drained yet: %w", id, err)

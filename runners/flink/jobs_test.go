@@ -18,9 +18,9 @@ import (
 	"backbone/transforms/lake/store"
 )
 
-// fakeManager is the REST service of a job manager: it answers a request, which is a method and a path with its query, with what was laid down
+// fakeREST is the REST service of a job manager: it answers a request, which is a method and a path with its query, with what was laid down
 // for it, the next each time and the last for ever, and notes what it was asked to change.
-type fakeManager struct {
+type fakeREST struct {
 	t       *testing.T
 	answers map[string][]string
 	mu      sync.Mutex
@@ -28,16 +28,16 @@ type fakeManager struct {
 	address string
 }
 
-func newFakeManager(t *testing.T, answers map[string][]string) *fakeManager {
+func newFakeREST(t *testing.T, answers map[string][]string) *fakeREST {
 	t.Helper()
-	m := &fakeManager{t: t, answers: answers}
+	m := &fakeREST{t: t, answers: answers}
 	server := httptest.NewServer(m)
 	t.Cleanup(server.Close)
 	m.address = strings.TrimPrefix(server.URL, "http://")
 	return m
 }
 
-func (m *fakeManager) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (m *fakeREST) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	request := r.Method + " " + r.URL.Path
@@ -63,14 +63,14 @@ func (m *fakeManager) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	m.write(w, answers[0])
 }
 
-func (m *fakeManager) write(w io.Writer, text string) {
+func (m *fakeREST) write(w io.Writer, text string) {
 	if _, err := io.WriteString(w, text); err != nil {
 		m.t.Error(err)
 	}
 }
 
 // jobs returns the jobs of the fake.
-func (m *fakeManager) jobs() *Jobs {
+func (m *fakeREST) jobs() *Jobs {
 	m.t.Helper()
 	s, err := NewJobs(m.address)
 	if err != nil {
@@ -80,7 +80,7 @@ func (m *fakeManager) jobs() *Jobs {
 	return s
 }
 
-func (m *fakeManager) wantChanges(want ...string) {
+func (m *fakeREST) wantChanges(want ...string) {
 	m.t.Helper()
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -103,11 +103,11 @@ const overview = `{"jobs":[
 	{"jid":"a3","name":"nightly","start-time":2000,"end-time":-1,"state":"HALF_LIT"}]}`
 
 func TestJobs(t *testing.T) {
-	m := newFakeManager(t, map[string][]string{
+	m := newFakeREST(t, map[string][]string{
 		"GET /jobs/overview": {overview},
 		"GET /jobs/a2":       {`{"jid":"a2","name":"stream","start-time":3000,"end-time":-1,"state":"RESTARTING"}`},
 		"GET /jobs/a2/config": {`{"execution-config":{"job-parallelism":2,
-			"user-config":{"backboneRunId":"run-1","backboneLake":"/data/lake","streaming":"true","odd":7}}}`},
+			"user-config":{"backboneRunId":"run-1","backboneLake":"/data/lake","streaming":"true"}}}`},
 		"GET /jobs/a2/exceptions": {`{"root-exception":null,"exceptionHistory":{"entries":[
 			{"stacktrace":"java.lang.RuntimeException: x\n\tat a.B.c(B.java:1)\nCaused by: java.io.IOException: no space\n\tat a.B.c(B.java:2)\n"}]}}`},
 	})
@@ -136,21 +136,9 @@ func TestJobs(t *testing.T) {
 		t.Errorf("Show() (-want +got):\n%s", diff)
 	}
 	_, err = m.jobs().Show(t.Context(), "a9")
-	wantError(t, err, m.address+": GET /jobs/a9: status 404: org.apache.flink.runtime.rest.NotFoundException: there is no GET /jobs/a9")
+	wantError(t, err, m.address+": GET /jobs/a9: not there: org.apache.flink.runtime.rest.NotFoundException: there is no GET /jobs/a9")
 	if strings.Contains(err.Error(), "B.java") {
 		t.Errorf("the error has a stack trace: %v", err)
-	}
-}
-
-// A name means the job that has not ended: a job manager remembers those that have.
-func TestFindByName(t *testing.T) {
-	m := newFakeManager(t, map[string][]string{"GET /jobs/overview": {overview}})
-	got, ok, err := rest{m.address}.find(t.Context(), "stream")
-	if err != nil || !ok || got.ID != "a2" {
-		t.Errorf("find() = %v, %v, %v, want a2", got, ok, err)
-	}
-	if _, ok, err := (rest{m.address}).find(t.Context(), "strea"); ok || err != nil {
-		t.Errorf("find() = %v, %v, want none", ok, err)
 	}
 }
 
@@ -166,17 +154,6 @@ func TestNewJobs(t *testing.T) {
 	}
 	_, err = s.List(t.Context())
 	wantError(t, err, "job manager 127.0.0.1:1: GET /jobs/overview: dial tcp 127.0.0.1:1: ")
-}
-
-func TestCancel(t *testing.T) {
-	running, cancelling, cancelled := `{"jid":"a2","state":"RUNNING"}`, `{"jid":"a2","state":"CANCELLING"}`, `{"jid":"a2","state":"CANCELED"}`
-	m := newFakeManager(t, map[string][]string{"GET /jobs/a2": {running, cancelling, cancelled}, "PATCH /jobs/a2": {"{}"}, "GET /jobs/a1": {cancelled}})
-	for _, id := range []string{"a2", "a1"} { // of which the second has ended
-		if err := m.jobs().Cancel(t.Context(), id); err != nil {
-			t.Error(err)
-		}
-	}
-	m.wantChanges("PATCH /jobs/a2")
 }
 
 func TestSavepoint(t *testing.T) {
@@ -198,7 +175,7 @@ func TestSavepoint(t *testing.T) {
 		{"fails", jobs.SavepointOptions{}, []string{busy, failed}, "POST /jobs/a2/savepoints {}", "", "savepoint of job a2: java.io.IOException: no such bucket"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			m := newFakeManager(t, map[string][]string{
+			m := newFakeREST(t, map[string][]string{
 				"POST /jobs/a2/savepoints": {`{"request-id":"r1"}`}, "POST /jobs/a2/stop": {`{"request-id":"r1"}`}, "GET /jobs/a2/savepoints/r1": test.answers,
 			})
 			got, err := m.jobs().Savepoint(t.Context(), "a2", test.options)
@@ -237,7 +214,7 @@ func TestDrain(t *testing.T) {
 		{"no lake", "RUNNING", map[string]string{"streaming": "true", "backboneRunId": "r", "backboneLake": "ftp://x"}, nil, `the lake of job "shop": `},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			m := newFakeManager(t, map[string][]string{
+			m := newFakeREST(t, map[string][]string{
 				"GET /jobs/a2":            {`{"jid":"a2","name":"shop","state":"` + test.state + `"}`},
 				"GET /jobs/a2/config":     {config(test.options)},
 				"GET /jobs/a2/exceptions": {`{}`},
@@ -260,23 +237,6 @@ func TestDrain(t *testing.T) {
 	}
 }
 
-// A run is told to drain by its lake, and may be told twice.
-func TestRequestDrain(t *testing.T) {
-	st, err := store.Open(t.Context(), t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer st.Close()
-	for range 2 {
-		if err := requestDrain(t.Context(), st, "run-1"); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if there, err := st.Exists(t.Context(), "_drain/run-1"); err != nil || !there {
-		t.Errorf("the object is there: %v, %v", there, err)
-	}
-}
-
 // The parts of a job with two steps, of which the first is done and the second has two places.
 const (
 	twoSteps = `"vertices":[{"id":"v1","name":"read","parallelism":1,"status":"FINISHED"},{"id":"v2","name":"write","parallelism":2,"status":"RUNNING"}]`
@@ -288,16 +248,16 @@ const (
 )
 
 func TestFinishDrained(t *testing.T) {
-	job := func(state string) string { return `{"jid":"a2","state":"` + state + `",` + twoSteps + `}` }
+	job := func(state string) string { return `{"status":"` + state + `"}` }
 	for _, test := range []struct {
 		name    string
-		states  []string // as it is asked for them, twice each time
+		states  []string // as it is asked for them
 		metrics map[string][]string
 		changes []string
 		err     string
 	}{
 		{
-			"cancelled when both places are at the end", []string{job("RUNNING"), job("RUNNING"), job("RUNNING"), job("RUNNING"), job("RUNNING"), job("CANCELED")},
+			"cancelled when both places are at the end", []string{job("RUNNING"), job("RUNNING"), job("CANCELED")},
 			map[string][]string{get: {"[" + least + "," + most1 + "]"}, both: {"[" + least + "," + most1 + "]", "[" + most0 + "," + most1 + "]"}},
 			[]string{"PATCH /jobs/a2"}, "",
 		},
@@ -306,24 +266,24 @@ func TestFinishDrained(t *testing.T) {
 			map[string][]string{get: {"[" + most0 + "," + most1 + "]"}, both: {"[" + most0 + "," + most1 + "]"}}, nil, "",
 		},
 		{
-			"ended by somebody else before", []string{job("RUNNING"), job("RUNNING"), job("CANCELED")},
+			"ended by somebody else before", []string{job("RUNNING"), job("CANCELED")},
 			map[string][]string{get: {"[" + least + "," + most1 + "]"}, both: {"[" + least + "," + most1 + "]"}}, nil,
 			"job a2 was drained, but ended before all was committed: it is cancelled",
 		},
 		{"failed", []string{job("FAILED")}, map[string][]string{get: {"[]"}}, nil, "it is failed"},
 		{ // and so not at the end
-			"a place says nothing", []string{job("RUNNING"), job("RUNNING"), job("CANCELED")},
+			"a place says nothing", []string{job("RUNNING"), job("CANCELED")},
 			map[string][]string{get: {"[" + most0 + "]"}, get + "?0.w.currentOutputWatermark": {"[" + most0 + "]"}}, nil, "ended before all was committed",
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			answers := map[string][]string{
-				"GET /jobs/a2": test.states, "GET /jobs/a2/accumulators": {`{}`}, "GET /jobs/a2/vertices/v1/metrics": {"[]"}, "PATCH /jobs/a2": {"{}"},
+				"GET /jobs/a2/status": test.states, "GET /jobs/a2": {"{" + twoSteps + "}"}, "GET /jobs/a2/vertices/v1/metrics": {"[]"}, "PATCH /jobs/a2": {"{}"},
 			}
 			for request, answer := range test.metrics {
 				answers[request] = answer
 			}
-			m := newFakeManager(t, answers)
+			m := newFakeREST(t, answers)
 			err := m.jobs().AwaitDrained(t.Context(), "a2")
 			if (err != nil) != (test.err != "") {
 				t.Errorf("AwaitDrained() = %v", err)
@@ -337,7 +297,7 @@ func TestFinishDrained(t *testing.T) {
 }
 
 func TestFinishDrainedIsGivenUp(t *testing.T) {
-	m := newFakeManager(t, map[string][]string{"GET /jobs/a2": {`{"jid":"a2","state":"RUNNING"}`}, "GET /jobs/a2/accumulators": {`{}`}})
+	m := newFakeREST(t, map[string][]string{"GET /jobs/a2": {`{}`}, "GET /jobs/a2/status": {`{"status":"RUNNING"}`}})
 	late := errors.New("it takes too long")
 	ctx, cancel := context.WithTimeoutCause(t.Context(), time.Second/2, late)
 	defer cancel()

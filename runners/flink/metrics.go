@@ -2,12 +2,10 @@ package flink
 
 import (
 	"bytes"
-	"cmp"
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
-	"net/http"
 	"net/url"
 	"regexp"
 	"slices"
@@ -17,6 +15,7 @@ import (
 	"time"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/graph/coder"
+	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
 
 	"backbone/runners/jobs"
 )
@@ -56,24 +55,36 @@ type reading struct {
 
 // read reads what a job has counted and how far it is.
 func (r rest) read(ctx context.Context, id string) (reading, error) {
-	all := reading{counted: newCounted(), backpressure: -1}
+	all, err := r.tasks(ctx, id)
+	if err != nil {
+		return all, err
+	}
+	infos, err := r.accumulators(ctx, id)
+	if err != nil {
+		return all, err
+	}
+	ended, err := countedBy(infos)
+	if err != nil {
+		return all, fmt.Errorf("metrics of job %s: %w", id, err)
+	}
+	all.merge(ended)
+	return all, nil
+}
+
+// tasks reads what the tasks of a job that run tell.
+func (r rest) tasks(ctx context.Context, id string) (reading, error) {
+	all := reading{counted: newCounted(), backpressure: -1, watermarks: watermarks{least: math.MaxInt64, whole: true}}
 	var about struct {
 		Vertices []vertex `json:"vertices"`
 	}
-	if err := r.call(ctx, http.MethodGet, "/jobs/"+id, &about); err != nil {
+	if err := r.get(ctx, "/jobs/"+id, &about); err != nil {
 		return all, err
 	}
-	all.watermarks.begin()
 	for _, v := range about.Vertices {
 		if err := r.readVertex(ctx, id, v, &all); err != nil {
 			return all, err
 		}
 	}
-	ended, err := r.accumulators(ctx, id)
-	if err != nil {
-		return all, err
-	}
-	all.merge(ended)
 	return all, nil
 }
 
@@ -105,7 +116,7 @@ func (r rest) readVertex(ctx context.Context, id string, v vertex, all *reading)
 		Value string `json:"value"`
 	}
 	var listed []metric
-	if err := r.call(ctx, http.MethodGet, path, &listed); err != nil {
+	if err := r.get(ctx, path, &listed); err != nil {
 		return err
 	}
 	var wanted []string
@@ -122,7 +133,7 @@ func (r rest) readVertex(ctx context.Context, id string, v vertex, all *reading)
 	slices.Sort(wanted)
 	for part := range slices.Chunk(wanted, mostAsked) {
 		var values []metric
-		if err := r.call(ctx, http.MethodGet, path+"?get="+url.QueryEscape(strings.Join(part, ",")), &values); err != nil {
+		if err := r.get(ctx, path+"?get="+url.QueryEscape(strings.Join(part, ",")), &values); err != nil {
 			return err
 		}
 		for _, m := range values {
@@ -170,13 +181,13 @@ type watermarks struct {
 	whole bool  // each vertex has told of each of its places
 }
 
-// The bounds of event time, in milliseconds: Beam's are within Flink's.
+// The bounds of event time in Beam, in milliseconds. Those of Flink are beyond.
 const (
-	beforeAll = math.MinInt64 / 1000
-	afterAll  = math.MaxInt64/1000 - int64(24*time.Hour/time.Millisecond) // the end of Beam's global window, a day before its last timestamp
+	firstWatermark = math.MinInt64 / 1000
+	lastWatermark  = math.MaxInt64 / 1000
+	// globalEnd is when the global window ends.
+	globalEnd = lastWatermark - int64(24*time.Hour/time.Millisecond)
 )
-
-func (w *watermarks) begin() { *w = watermarks{least: math.MaxInt64, whole: true} }
 
 func (w *watermarks) add(at int64) { w.least, w.known = min(w.least, at), true }
 
@@ -189,15 +200,15 @@ func (w *watermarks) reported(v vertex, outputs int) {
 
 // at returns the time up to which all is done; nil where there is none.
 func (w *watermarks) at() *time.Time {
-	if !w.known || w.least <= beforeAll || w.least >= afterAll {
+	if !w.known || w.least <= firstWatermark || w.least >= globalEnd {
 		return nil
 	}
 	t := time.UnixMilli(w.least).UTC()
 	return &t
 }
 
-// drained tells whether all that there is to come has gone through all operators.
-func (w *watermarks) drained() bool { return w.known && w.whole && w.least >= afterAll }
+// through tells whether all that there is to come has gone through all operators.
+func (w *watermarks) through() bool { return w.known && w.whole && w.least >= lastWatermark }
 
 // The forms of metrics in Beam's protocol.
 const (
@@ -205,59 +216,33 @@ const (
 	urnDistribution = "beam:metric:user:distribution_int64:v1"
 )
 
-// accumulators returns what tasks have counted that have ended, and the counts of a job that has.
-func (r rest) accumulators(ctx context.Context, id string) (counted, error) {
-	var answer struct {
-		All []struct {
-			Name  string `json:"name"`
-			Value string `json:"value"`
-		} `json:"user-task-accumulators"`
-	}
-	all := newCounted()
-	if err := r.call(ctx, http.MethodGet, "/jobs/"+id+"/accumulators", &answer); err != nil {
-		return all, err
-	}
-	for _, a := range answer.All {
-		if a.Name != "__metricscontainers" {
+// countedBy returns what metrics of Beam say.
+func countedBy(all []*pipepb.MonitoringInfo) (counted, error) {
+	sums := newCounted()
+	for _, info := range all {
+		if info.GetUrn() != urnSum && info.GetUrn() != urnDistribution {
 			continue
 		}
-		var metrics struct {
-			Metrics struct {
-				Attempted []struct {
-					URN     string            `json:"urn"`
-					Payload []byte            `json:"payload"`
-					Labels  map[string]string `json:"labels"`
-				} `json:"attempted"`
-			} `json:"metrics"`
+		key := info.GetLabels()["NAMESPACE"] + "/" + info.GetLabels()["NAME"]
+		payload := bytes.NewReader(info.GetPayload())
+		var values [4]int64
+		var err error
+		for i := range values {
+			if i == 0 || info.GetUrn() == urnDistribution {
+				values[i], err = readVarInt(payload, err)
+			}
 		}
-		if err := json.Unmarshal([]byte(a.Value), &metrics); err != nil {
-			return all, fmt.Errorf("accumulators of job %s: %w", id, err)
+		if err != nil {
+			return sums, fmt.Errorf("%s: %w", key, err)
 		}
-		for _, m := range metrics.Metrics.Attempted {
-			if m.URN != urnSum && m.URN != urnDistribution {
-				continue
-			}
-			key := m.Labels["NAMESPACE"] + "/" + m.Labels["NAME"]
-			payload := bytes.NewReader(m.Payload)
-			var values [4]int64
-			var err error
-			for i := range values {
-				if i == 0 || m.URN == urnDistribution {
-					values[i], err = readVarInt(payload, err)
-				}
-			}
-			if err != nil {
-				return all, fmt.Errorf("metric %s of job %s: %w", key, id, err)
-			}
-			if m.URN == urnSum {
-				all.counts[key] += values[0]
-				continue
-			}
-			d := jobs.Distribution{Count: values[0], Sum: values[1], Min: values[2], Max: values[3]}
-			all.distributions[key] = all.distributions[key].Add(d)
+		if info.GetUrn() == urnSum {
+			sums.counts[key] += values[0]
+			continue
 		}
+		d := jobs.Distribution{Count: values[0], Sum: values[1], Min: values[2], Max: values[3]}
+		sums.distributions[key] = sums.distributions[key].Add(d)
 	}
-	return all, nil
+	return sums, nil
 }
 
 // readVarInt reads a number, unless something has failed before.
@@ -271,10 +256,10 @@ func readVarInt(from *bytes.Reader, failed error) (int64, error) {
 // Metrics implements [jobs.Service].
 func (s *Jobs) Metrics(ctx context.Context, id string) (m jobs.Metrics, err error) {
 	var about job
-	if err := s.manager.call(ctx, http.MethodGet, "/jobs/"+id, &about); err != nil {
+	if err := s.manager.get(ctx, "/jobs/"+id, &about); err != nil {
 		return m, err
 	}
-	if m.Restarts, m.UptimeSeconds, err = s.manager.restarts(ctx, id); err != nil {
+	if m.Restarts, m.UptimeSeconds, err = s.manager.health(ctx, id); err != nil {
 		return m, err
 	}
 	if !about.ended() {
@@ -282,7 +267,7 @@ func (s *Jobs) Metrics(ctx context.Context, id string) (m jobs.Metrics, err erro
 		if err := pause(ctx, s.settle); err != nil {
 			return m, err
 		}
-		if m.Restarts, m.UptimeSeconds, err = s.manager.restarts(ctx, id); err != nil {
+		if m.Restarts, m.UptimeSeconds, err = s.manager.health(ctx, id); err != nil {
 			return m, err
 		}
 	}
@@ -290,7 +275,7 @@ func (s *Jobs) Metrics(ctx context.Context, id string) (m jobs.Metrics, err erro
 	if err != nil {
 		return m, err
 	}
-	m.Counts, m.Distributions, m.Watermark, m.Drained = all.counts, all.distributions, all.watermarks.at(), all.watermarks.drained()
+	m.Counts, m.Distributions, m.Watermark, m.Drained = all.counts, all.distributions, all.watermarks.at(), all.watermarks.through()
 	if all.backpressure >= 0 {
 		m.Backpressure = &all.backpressure
 		if all.backpressure > 0 {
@@ -301,13 +286,13 @@ func (s *Jobs) Metrics(ctx context.Context, id string) (m jobs.Metrics, err erro
 	return m, err
 }
 
-// restarts returns how often a job began again, and for how long it has run since.
-func (r rest) restarts(ctx context.Context, id string) (restarts int64, uptimeSeconds float64, err error) {
+// health returns how often a job began again, and for how long it has run since.
+func (r rest) health(ctx context.Context, id string) (restarts int64, uptimeSeconds float64, err error) {
 	var values []struct {
 		ID    string `json:"id"`
 		Value string `json:"value"`
 	}
-	if err := r.call(ctx, http.MethodGet, "/jobs/"+id+"/metrics?get=numRestarts,uptime", &values); err != nil {
+	if err := r.get(ctx, "/jobs/"+id+"/metrics?get=numRestarts,uptime", &values); err != nil {
 		return 0, 0, err
 	}
 	for _, v := range values {
@@ -341,8 +326,8 @@ func (r rest) checkpoints(ctx context.Context, id string) (*jobs.Checkpoints, er
 			} `json:"completed"`
 		} `json:"latest"`
 	}
-	err := r.call(ctx, http.MethodGet, "/jobs/"+id+"/checkpoints", &answer)
-	if isNotFound(err) { // a job of files has none
+	err := r.get(ctx, "/jobs/"+id+"/checkpoints", &answer)
+	if errors.Is(err, errNotThere) { // a job of files has none
 		return nil, nil
 	}
 	if err != nil {
@@ -383,9 +368,11 @@ func (m *Meter) Metrics(ctx context.Context) (counts map[string]int64, watermark
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.id == "" {
-		if m.id, err = m.find(ctx); err != nil || m.id == "" {
+		found, ok, err := m.manager.find(ctx, m.name, m.run)
+		if err != nil || !ok {
 			return m.counts, m.watermark, err
 		}
+		m.id = found.ID
 	}
 	now, err := m.manager.read(ctx, m.id)
 	if err != nil {
@@ -396,26 +383,4 @@ func (m *Meter) Metrics(ctx context.Context) (counts map[string]int64, watermark
 		m.watermark = *at
 	}
 	return m.counts, m.watermark, nil
-}
-
-// find returns the id of the job, "" where it is not there yet.
-func (m *Meter) find(ctx context.Context) (string, error) {
-	all, err := m.manager.jobs(ctx)
-	if err != nil {
-		return "", err
-	}
-	slices.SortFunc(all, func(x, y job) int { return cmp.Compare(y.Start, x.Start) })
-	for _, j := range all {
-		if j.Name != m.name {
-			continue
-		}
-		about, err := m.manager.config(ctx, j.ID)
-		if err != nil {
-			return "", err
-		}
-		if about.tag(RunTag) == m.run {
-			return j.ID, nil
-		}
-	}
-	return "", nil
 }

@@ -58,7 +58,7 @@ func TestMetrics(t *testing.T) {
 		slices.Sort(ids)
 		return "?" + strings.Join(ids, ",")
 	}
-	m := newFakeManager(t, map[string][]string{
+	m := newFakeREST(t, map[string][]string{
 		"GET /jobs/a2": {`{"jid":"a2","name":"shop","state":"RUNNING","vertices":[
 			{"id":"v1","name":"read","parallelism":2,"status":"RUNNING"},{"id":"v2","name":"write","parallelism":1,"status":"RUNNING"}]}`},
 		"GET /jobs/a2/vertices/v1/metrics":              {names(read)},
@@ -72,7 +72,7 @@ func TestMetrics(t *testing.T) {
 			user("distribution", "lake", "wait", "AgoDBw=="), // 2 values, 10 in all, from 3 to 7
 			user("distribution", "lake", "wait", "AQQEBA=="), // another step's: 1 value, 4
 			user("latest", "lake", "unknown", "AQQEBA=="),    // no form that is known
-			`{"urn":"beam:metric:element_count:v1","payload":"AQ==","labels":{"PCOLLECTION":"n1"}}`,
+			`{"urn":"beam:metric:element_count:v1","type":"beam:metrics:sum_int64:v1","payload":"AQ==","labels":{"PCOLLECTION":"n1"}}`,
 		}, ","))},
 		"GET /jobs/a2/checkpoints": {`{"counts":{"completed":7,"failed":2},"latest":{"completed":{"latest_ack_timestamp":1795646239181,
 			"end_to_end_duration":1072,"state_size":397471,"external_path":"file:/chk-4"}}}`},
@@ -101,7 +101,7 @@ func TestMetrics(t *testing.T) {
 
 // A job of files has no watermark, no checkpoint and, when it has ended, only accumulators.
 func TestMetricsOfFiles(t *testing.T) {
-	m := newFakeManager(t, map[string][]string{
+	m := newFakeREST(t, map[string][]string{
 		"GET /jobs/a2":                            {`{"jid":"a2","state":"FINISHED","vertices":[{"id":"v1","name":"read","parallelism":2,"status":"FINISHED"}]}`},
 		"GET /jobs/a2/vertices/v1/metrics":        {"[]"},
 		"GET /jobs/a2/accumulators":               {accumulatorsOf(t, user("sum", "events", "read", "AQ=="))},
@@ -122,7 +122,7 @@ func TestDamagedAccumulators(t *testing.T) {
 		"payload": accumulatorsOf(t, user("distribution", "lake", "wait", "AgoD")),
 	} {
 		t.Run(name, func(t *testing.T) {
-			m := newFakeManager(t, map[string][]string{"GET /jobs/a2": {`{}`}, "GET /jobs/a2/accumulators": {answer}})
+			m := newFakeREST(t, map[string][]string{"GET /jobs/a2": {`{}`}, "GET /jobs/a2/accumulators": {answer}})
 			_, err := rest{m.address}.read(t.Context(), "a2")
 			wantError(t, err, "of job a2: ")
 		})
@@ -144,12 +144,12 @@ func TestWatermarks(t *testing.T) {
 		{"nothing yet", []int64{now, flinkMin}, 2, 0, false},
 		{"nothing yet, in Beam's words", []int64{now, beamMin}, 2, 0, false},
 		{"the end", []int64{flinkMax, flinkMax}, 2, 0, true},
-		{"the end, in Beam's words", []int64{beamMax, beamMax - 24*3600*1000}, 2, 0, true},
+		{"the end, in Beam's words", []int64{beamMax, flinkMax}, 2, 0, true},
+		{"the end of the global window", []int64{beamMax, beamMax - 24*3600*1000}, 2, 0, false},
 		{"one of two has told", []int64{flinkMax}, 1, 0, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			var w watermarks
-			w.begin()
+			w := watermarks{least: 1<<63 - 1, whole: true}
 			for _, m := range test.marks {
 				w.add(m)
 			}
@@ -158,8 +158,8 @@ func TestWatermarks(t *testing.T) {
 			if got := w.at(); got != nil {
 				at = got.UnixMilli()
 			}
-			if at != test.at || w.drained() != test.drained {
-				t.Errorf("at %d, drained %v, want %d, %v", at, w.drained(), test.at, test.drained)
+			if at != test.at || w.through() != test.drained {
+				t.Errorf("at %d, drained %v, want %d, %v", at, w.through(), test.at, test.drained)
 			}
 		})
 	}
@@ -176,7 +176,7 @@ func TestMeter(t *testing.T) {
 		"GET /jobs/a1":              {`{"jid":"a1","vertices":[]}`},
 		"GET /jobs/a1/accumulators": {accumulatorsOf(t, user("sum", "events", "read", "BQ=="))},
 	}
-	m := newFakeManager(t, answers)
+	m := newFakeREST(t, answers)
 	meter := NewMeter(Options{Master: m.address, Name: "shop", Tags: map[string]string{RunTag: "mine"}})
 	for n, want := range []map[string]int64{{}, {"events/read": 5}, {"events/read": 5}} {
 		counts, _, err := meter.Metrics(t.Context())

@@ -1,6 +1,7 @@
 package flink
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -42,6 +43,10 @@ type Options struct {
 	More map[string]string
 	// Worker says how workers are started.
 	Worker Worker
+	// Detach leaves the job alone as soon as it runs.
+	Detach bool
+	// Drained tells whether the job was asked to drain: then it is ended as soon as all that its sources have read is through. Default: never.
+	Drained func(context.Context) (bool, error)
 }
 
 // Defaults returns the options that hold where nothing else is said.
@@ -82,6 +87,12 @@ func (o Options) Validate() error {
 	}
 	if o.Master != "" {
 		address("flink_master", o.Master)
+	}
+	if o.Master == "" && (o.Streaming || o.Detach) {
+		fail("flink_master is required for a stream, and with --detach: HOST:PORT of the job manager's REST service")
+	}
+	if o.Detach && strings.EqualFold(o.Worker.Kind, Loopback) {
+		fail("environment_type is LOOPBACK, and detach is set; the process that submits the job works for it: leave one of them out")
 	}
 	if o.Parallelism == 0 || o.Parallelism < -1 {
 		fail("parallelism is %d; it must be 1 or more, or -1 for that of the cluster", o.Parallelism)
