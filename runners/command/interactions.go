@@ -253,7 +253,7 @@ func carry(ctx context.Context, j journey) (s summary, err error) {
 }
 
 // outcomes are those of a summary, by what became of a job.
-var outcomes = map[flink.Outcome]string{flink.Detached: outcomeSubmitted, flink.There: outcomeThere}
+var outcomes = map[flink.Outcome]string{flink.Detached: outcomeSubmitted, flink.Stopped: outcomeStopped, flink.There: outcomeThere}
 
 // requestDrain has the run commit what it holds and end, wherever its parts are.
 func (j journey) requestDrain(ctx context.Context, r *run.Run) error {

@@ -130,6 +130,7 @@ func newRoot(env *environment) *cobra.Command {
 		newWindowsCommand(env),
 		newVerifyCommand(env),
 		newVersionCommand(env),
+		newWorkerPoolCommand(env),
 	)
 }
 

@@ -14,8 +14,6 @@ import (
 	"github.com/spf13/pflag"
 
 	"backbone/runners/flink"
-	"backbone/transforms/lake"
-	"backbone/transforms/run"
 )
 
 const runnerFlink = "flink"
@@ -27,7 +25,9 @@ func flinkFlags(f *pflag.FlagSet, o *flink.Options) {
 	f.StringVar(&o.Jar, "flink_job_server", "", "Flink: `JAR` of Beam's job server, to start one for this job; or name one that runs with --endpoint")
 	f.DurationVar(&o.Checkpoints, "flink_checkpoints", o.Checkpoints, "Flink: time from one checkpoint of a stream to the next")
 	f.StringVar(&o.StateBackend, "flink_state_backend", "", "Flink: `BACKEND` that keeps the state: hashmap, rocksdb (default that of the cluster)")
-	f.StringVar(&o.Savepoint, "flink_savepoint", "", "Flink: `URL` of a savepoint to begin from")
+	f.StringVar(&o.Savepoint, "flink_savepoint", "", "Flink: `URL` of a savepoint, or of a checkpoint, to begin from")
+	f.StringVar(&o.SavepointDir, "flink_savepoint_dir", "", "Flink: `URL` of a folder for savepoints (default that of the cluster)")
+	f.BoolVar(&o.Upgrade, "flink_upgrade", false, "Flink: take the place of the stream of that name that runs, with its state; refused before it is stopped where the graph is another")
 	f.IntVar(&o.Restarts, "flink_restarts", o.Restarts, "Flink: how often a job that fails is begun again (-1: as the cluster says)")
 	f.DurationVar(&o.RestartDelay, "flink_restart_delay", o.RestartDelay, "Flink: how long it waits before it does")
 	f.BoolVar(&o.Detach, "flink_detach", false, "Flink: leave the job alone as soon as it runs; see backbone jobs")
@@ -60,18 +60,11 @@ func (o *interactionsOptions) runner(flags *pflag.FlagSet) (submitter, error) {
 			o.flink.Name = "backbone-interactions-" + path.Base(o.Input[0])
 		}
 	}
-	o.flink.Tags = map[string]string{flink.RunTag: o.RunID, flink.LakeTag: o.Lake}
+	o.flink.RunID, o.flink.Lake = o.RunID, o.Lake
 	o.flink.Endpoint, o.flink.Parallelism = *jobopts.Endpoint, *jobopts.Parallelism
 	o.flink.Worker = flink.Worker{Kind: *jobopts.EnvironmentType, Config: *jobopts.EnvironmentConfig, Binary: *jobopts.WorkerBinary}
 	errs = append(errs, o.flink.Validate())
 	o.Remote, o.Lanes = true, lanes(o.flink.Parallelism)
-	o.flink.Drained = func(ctx context.Context) (bool, error) {
-		st, err := lake.OpenStore(ctx, run.Of(o.RunID), o.Lake)
-		if err != nil {
-			return false, err
-		}
-		return lake.IsDrainRequested(ctx, st, o.RunID)
-	}
 	return func(ctx context.Context, p *beam.Pipeline) (flink.Result, error) {
 		return flink.Submit(ctx, p, o.flink)
 	}, errors.Join(errs...)

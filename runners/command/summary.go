@@ -13,7 +13,7 @@ import (
 // DeadLettered and Unjoined.
 type summary struct {
 	Command      string     `json:"command"`
-	Outcome      string     `json:"outcome"`         // done, drained, submitted, there or failed
+	Outcome      string     `json:"outcome"`         // done, drained, submitted, stopped, there or failed
 	Error        string     `json:"error,omitempty"` // why it failed
 	Read         int64      `json:"read"`
 	Committed    int64      `json:"committed"`          // now in the lake, and not there before
@@ -35,6 +35,8 @@ const (
 	outcomeFailed  = "failed"
 	// outcomeSubmitted is a job that runs on a cluster, and is left alone.
 	outcomeSubmitted = "submitted"
+	// outcomeStopped is a stream that was stopped with a savepoint, from which another goes on.
+	outcomeStopped = "stopped"
 	// outcomeThere is a job that was there before.
 	outcomeThere = "there"
 )

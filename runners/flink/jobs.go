@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"regexp"
 	"slices"
 	"strings"
@@ -137,46 +136,10 @@ func (s *Jobs) Cancel(ctx context.Context, id string) error { return s.manager.c
 
 // Savepoint implements [jobs.Service].
 func (s *Jobs) Savepoint(ctx context.Context, id string, o jobs.SavepointOptions) (string, error) {
-	path, dir, body := "/jobs/"+id+"/savepoints", "target-directory", map[string]any{}
 	if o.Stop {
-		path, dir = "/jobs/"+id+"/stop", "targetDirectory"
-		body["drain"] = false // it would wait for the end of a source that has none
+		return s.manager.stop(ctx, id, o.Dir)
 	}
-	if o.Dir != "" {
-		body[dir] = o.Dir
-	}
-	var trigger struct {
-		ID string `json:"request-id"`
-	}
-	if err := s.manager.call(ctx, http.MethodPost, path, body, &trigger); err != nil {
-		return "", err
-	}
-	for {
-		var answer struct {
-			Status struct {
-				ID string `json:"id"`
-			} `json:"status"`
-			Operation struct {
-				Location string `json:"location"`
-				Failure  struct {
-					Trace string `json:"stack-trace"`
-				} `json:"failure-cause"`
-			} `json:"operation"`
-		}
-		if err := s.manager.get(ctx, "/jobs/"+id+"/savepoints/"+trigger.ID, &answer); err != nil {
-			return "", err
-		}
-		switch {
-		case answer.Status.ID != "COMPLETED":
-		case answer.Operation.Location != "":
-			return answer.Operation.Location, nil
-		default:
-			return "", fmt.Errorf("savepoint of job %s: %s", id, causeOf(answer.Operation.Failure.Trace))
-		}
-		if err := pause(ctx, 200*time.Millisecond); err != nil {
-			return "", fmt.Errorf("the savepoint of job %s is not written yet: %w", id, err)
-		}
-	}
+	return s.manager.save(ctx, id, o.Dir)
 }
 
 // pause waits, and returns why it was given up, if it was.

@@ -172,11 +172,12 @@ func TestSavepoint(t *testing.T) {
 		{"elsewhere", jobs.SavepointOptions{Dir: "s3://b/s"}, []string{done}, `POST /jobs/a2/savepoints {"target-directory":"s3://b/s"}`, "file:/savepoints/1", ""},
 		{"stops", jobs.SavepointOptions{Stop: true}, []string{done}, `POST /jobs/a2/stop {"drain":false}`, "file:/savepoints/1", ""},
 		{"stops elsewhere", jobs.SavepointOptions{Stop: true, Dir: "s3://b/s"}, []string{done}, `POST /jobs/a2/stop {"drain":false,"targetDirectory":"s3://b/s"}`, "file:/savepoints/1", ""},
-		{"fails", jobs.SavepointOptions{}, []string{busy, failed}, "POST /jobs/a2/savepoints {}", "", "savepoint of job a2: java.io.IOException: no such bucket"},
+		{"fails", jobs.SavepointOptions{}, []string{busy, failed}, "POST /jobs/a2/savepoints {}", "", "savepoint: java.io.IOException: no such bucket"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			m := newFakeREST(t, map[string][]string{
 				"POST /jobs/a2/savepoints": {`{"request-id":"r1"}`}, "POST /jobs/a2/stop": {`{"request-id":"r1"}`}, "GET /jobs/a2/savepoints/r1": test.answers,
+				"GET /jobs/a2/status": {`{"status":"FINISHED"}`},
 			})
 			got, err := m.jobs().Savepoint(t.Context(), "a2", test.options)
 			if got != test.want || (err != nil) != (test.err != "") {

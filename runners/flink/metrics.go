@@ -359,7 +359,7 @@ func NewMeter(o Options) *Meter {
 	if o.Master == "" {
 		return nil
 	}
-	return &Meter{manager: rest{o.Master}, name: o.Name, run: o.Tags[RunTag], counts: map[string]int64{}}
+	return &Meter{manager: rest{o.Master}, name: o.Name, run: o.RunID, counts: map[string]int64{}}
 }
 
 // Metrics returns what the job has counted by "namespace/name", and the event time up to which all is done, zero where there is none. With

@@ -177,7 +177,7 @@ func TestMeter(t *testing.T) {
 		"GET /jobs/a1/accumulators": {accumulatorsOf(t, user("sum", "events", "read", "BQ=="))},
 	}
 	m := newFakeREST(t, answers)
-	meter := NewMeter(Options{Master: m.address, Name: "shop", Tags: map[string]string{RunTag: "mine"}})
+	meter := NewMeter(Options{Master: m.address, Name: "shop", RunID: "mine"})
 	for n, want := range []map[string]int64{{}, {"events/read": 5}, {"events/read": 5}} {
 		counts, _, err := meter.Metrics(t.Context())
 		if diff := cmp.Diff(want, counts); diff != "" || (err != nil) != (n == 2) {

@@ -1,7 +1,6 @@
 package flink
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -17,8 +16,10 @@ import (
 type Options struct {
 	// Name of the job, in Flink's pages and for `backbone jobs`. Required.
 	Name string
-	// Tags are what a job manager tells of the job, by their names: [RunTag], [LakeTag].
-	Tags map[string]string
+	// RunID names the launch. Required.
+	RunID string
+	// Lake is the URL of the lake that the job writes to, where what processes of a launch tell each other is kept. Required.
+	Lake string
 	// Streaming says that the job has a source that never ends.
 	Streaming bool
 	// Master is HOST:PORT of the job manager's REST service. Default: what the job server was told.
@@ -33,8 +34,12 @@ type Options struct {
 	Checkpoints time.Duration
 	// StateBackend is hashmap, rocksdb or the name of a class. Default: that of the cluster.
 	StateBackend string
-	// Savepoint is the URL of a savepoint to begin from. Default: none.
+	// Savepoint is the URL of a savepoint, or of a checkpoint, to begin from. Default: none.
 	Savepoint string
+	// SavepointDir is the URL of a folder for savepoints. Default: that of the cluster.
+	SavepointDir string
+	// Upgrade takes the place of the job of that name that runs: it is stopped with a savepoint, from which this one begins.
+	Upgrade bool
 	// Restarts is how often a job that fails is begun again, from its last checkpoint. Default: as the cluster says.
 	Restarts int
 	// RestartDelay is how long Flink waits before it does.
@@ -45,8 +50,6 @@ type Options struct {
 	Worker Worker
 	// Detach leaves the job alone as soon as it runs.
 	Detach bool
-	// Drained tells whether the job was asked to drain: then it is ended as soon as all that its sources have read is through. Default: never.
-	Drained func(context.Context) (bool, error)
 }
 
 // Defaults returns the options that hold where nothing else is said.
@@ -54,7 +57,7 @@ func Defaults() Options {
 	return Options{Parallelism: -1, Checkpoints: 10 * time.Second, Restarts: -1, RestartDelay: 10 * time.Second}
 }
 
-// Tags of a job.
+// What a job manager tells of a job.
 const (
 	// RunTag is the id of the launch.
 	RunTag = "run_id"
@@ -90,6 +93,9 @@ func (o Options) Validate() error {
 	}
 	if o.Master == "" && (o.Streaming || o.Detach) {
 		fail("flink_master is required for a stream, and with --detach: HOST:PORT of the job manager's REST service")
+	}
+	if o.Upgrade && (!o.Streaming || o.Savepoint != "") {
+		fail("flink_upgrade is set; it is for streams, and begins from a savepoint that it makes: leave it out, or flink_savepoint")
 	}
 	if o.Detach && strings.EqualFold(o.Worker.Kind, Loopback) {
 		fail("environment_type is LOOPBACK, and detach is set; the process that submits the job works for it: leave one of them out")
@@ -157,7 +163,7 @@ func (o Options) runner() map[string]string {
 		all["number_of_execution_retries"] = strconv.Itoa(o.Restarts)
 		all["execution_retry_delay"] = milliseconds(o.RestartDelay)
 	}
-	for name, value := range o.Tags {
+	for name, value := range map[string]string{RunTag: o.RunID, LakeTag: o.Lake} {
 		all[tagPrefix+name] = value
 	}
 	maps.Copy(all, o.More)

@@ -303,6 +303,11 @@ func (r rest) cancel(ctx context.Context, id string) error {
 	if err := r.call(ctx, http.MethodPatch, "/jobs/"+id+"?mode=cancel", nil, nil); err != nil {
 		return err
 	}
+	return r.gone(ctx, id)
+}
+
+// gone waits for the end of a job.
+func (r rest) gone(ctx context.Context, id string) error {
 	for {
 		state, err := r.state(ctx, id)
 		switch {

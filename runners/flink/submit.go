@@ -37,6 +37,8 @@ const (
 	Ended Outcome = iota
 	// Detached is a job that runs, and is left alone.
 	Detached
+	// Stopped is a stream that was stopped with a savepoint.
+	Stopped
 	// There is a job that was not submitted, since another of its name runs.
 	There
 )
@@ -57,13 +59,16 @@ func Submit(ctx context.Context, p *beam.Pipeline, o Options) (result Result, fa
 		}
 		manager = rest{}
 	}
+	var before *job // that this one takes the place of
 	if manager.master != "" {
 		switch first, ok, err := manager.running(ctx, o.Name); {
 		case err != nil:
 			return result, err
-		case ok:
+		case ok && !o.Upgrade:
 			slog.Info("nothing is submitted: " + twice(first).Error())
 			return Result{Outcome: There}, nil
+		case ok:
+			before = &first
 		}
 	}
 	if o.Jar != "" {
@@ -86,11 +91,25 @@ func Submit(ctx context.Context, p *beam.Pipeline, o Options) (result Result, fa
 	if err != nil {
 		return result, err
 	}
+	graph := graphOf(pipeline)
+	if err := o.saveGraph(ctx, graph); err != nil {
+		return result, err
+	}
 	connection, err := grpcx.Dial(ctx, o.Endpoint, time.Minute)
 	if err != nil {
 		return result, fmt.Errorf("job server %s: %w", o.Endpoint, err)
 	}
 	defer func() { failed = errors.Join(failed, connection.Close()) }()
+	if before != nil {
+		if o.Savepoint, err = o.stop(ctx, manager, *before, graph); err != nil {
+			return result, err
+		}
+		defer func() {
+			if failed != nil {
+				failed = fmt.Errorf("%w; what job %s had read is in its savepoint: start it again with --flink_savepoint=%s", failed, o.Name, o.Savepoint)
+			}
+		}()
+	}
 	client := optionsClient{jobpb.NewJobServiceClient(connection), o.runner()}
 	id, err := o.run(ctx, client, pipeline)
 	if err != nil {
@@ -103,10 +122,12 @@ func Submit(ctx context.Context, p *beam.Pipeline, o Options) (result Result, fa
 	case errors.Is(err, errTwice):
 		slog.Info("the job was cancelled before it began: " + err.Error())
 		return Result{Outcome: There}, nil
+	case errors.Is(err, errStopped):
+		return w.result(ctx, Stopped)
 	case err != nil:
 		return result, err
 	}
-	return w.result(ctx)
+	return w.result(ctx, Ended)
 }
 
 // startJobServer starts the job server of one job. Its log is kept if the job has failed.

@@ -13,6 +13,8 @@ import (
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/graph/coder"
 	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
 	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
+
+	"backbone/transforms/lake"
 )
 
 const (
@@ -36,6 +38,8 @@ var (
 	errCancelled = errors.New("the job was cancelled")
 	// errFailed says that Flink, or the job server, has given it up.
 	errFailed = errors.New("job failed")
+	// errStopped says that it was stopped with a savepoint, by whomever.
+	errStopped = errors.New("the job was stopped with a savepoint")
 	// errTwice says that another of its name was there before.
 	errTwice = errors.New("a job of that name runs already")
 )
@@ -95,7 +99,7 @@ func (w *watcher) watch(ctx context.Context) error {
 
 // isThere tells whether the job has come to Flink.
 func (w *watcher) isThere(ctx context.Context) bool {
-	_, ok, err := w.manager.find(ctx, w.Name, w.Tags[RunTag])
+	_, ok, err := w.manager.find(ctx, w.Name, w.RunID)
 	return ok || err != nil // then the job manager is asked on
 }
 
@@ -122,7 +126,7 @@ func (w *watcher) follow(ctx context.Context) error {
 	for answered := began; ; {
 		err := w.ask(ctx, &known, &checkpoint)
 		switch {
-		case err == nil, errors.Is(err, errDetached), errors.Is(err, errCancelled), errors.Is(err, errFailed), errors.Is(err, errTwice):
+		case err == nil, errors.Is(err, errDetached), errors.Is(err, errStopped), errors.Is(err, errCancelled), errors.Is(err, errFailed), errors.Is(err, errTwice):
 			return err
 		case errors.Is(err, errUnfinished):
 			answered = time.Now()
@@ -158,7 +162,7 @@ func goOn(checkpoint string) string {
 // ask asks the job manager once. It notes the job when it is there, and its last checkpoint.
 func (w *watcher) ask(ctx context.Context, known *job, checkpoint *string) error {
 	if known.ID == "" {
-		found, ok, err := w.manager.find(ctx, w.Name, w.Tags[RunTag])
+		found, ok, err := w.manager.find(ctx, w.Name, w.RunID)
 		if err != nil || !ok {
 			return cmp.Or(err, errUnfinished)
 		}
@@ -179,8 +183,14 @@ func (w *watcher) ask(ctx context.Context, known *job, checkpoint *string) error
 	}
 	switch state {
 	case stateFinished:
-		return nil
+		if !w.Streaming {
+			return nil
+		}
+		return errStopped // it does not end by itself
 	case stateCancelled:
+		if !w.Streaming {
+			return errCancelled
+		}
 		if drained, err := w.isDrained(ctx); drained || err != nil {
 			return err // whoever has asked for it has ended it
 		}
@@ -230,11 +240,13 @@ func (w *watcher) changed(ctx context.Context, j job, state string) {
 	slog.Warn("Flink begins the job again, from its last checkpoint", "job", w.Name, "flink_id", j.ID, "why", causeOf(why))
 }
 
+// isDrained tells whether the job was asked to drain.
 func (w *watcher) isDrained(ctx context.Context) (bool, error) {
-	if w.Drained == nil {
-		return false, nil
+	st, err := w.store(ctx)
+	if err != nil {
+		return false, err
 	}
-	return w.Drained(ctx)
+	return lake.IsDrainRequested(ctx, st, w.RunID)
 }
 
 // alone cancels the job if another of its name began before it. Of two launches at the same time, both come here, and both see the same.
@@ -311,8 +323,9 @@ func listen(ctx context.Context, client jobpb.JobServiceClient, id string) (stat
 	}
 }
 
-// result returns what a job has counted that has ended well.
-func (w *watcher) result(ctx context.Context) (r Result, err error) {
+// result returns what a job has counted that has ended.
+func (w *watcher) result(ctx context.Context, outcome Outcome) (r Result, err error) {
+	r.Outcome, r.Partial = outcome, outcome == Stopped
 	var all []*pipepb.MonitoringInfo
 	select {
 	case j := <-w.found:
@@ -323,7 +336,7 @@ func (w *watcher) result(ctx context.Context) (r Result, err error) {
 		if err != nil {
 			return r, err
 		}
-		r.Partial = w.Streaming && (attempts > 0 || w.Savepoint != "")
+		r.Partial = r.Partial || w.Streaming && (attempts > 0 || w.Savepoint != "")
 	default:
 		response, err := w.client.GetJobMetrics(ctx, &jobpb.GetJobMetricsRequest{JobId: w.id})
 		if err != nil {

@@ -14,6 +14,10 @@ import (
 
 	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
 	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
+
+	"backbone/transforms/lake"
+	"backbone/transforms/lake/store"
+	"backbone/transforms/run"
 	gocmp "github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc"
 )
@@ -185,13 +189,29 @@ func manage(t *testing.T, m *fakeManager, server *fakeServer, o Options) *watche
 	t.Helper()
 	s := httptest.NewServer(m)
 	t.Cleanup(s.Close)
-	o.Name, o.Tags = "events", map[string]string{RunTag: "now"}
+	o.Name, o.RunID = "events", "now"
+	t.Cleanup(func() {
+		if err := run.Of(o.RunID).Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	if o.Lake == "" {
+		o.Lake = t.TempDir()
+	}
 	return &watcher{Options: o, client: server, manager: rest{s.Listener.Addr().String()}, id: "events_8c7d", found: make(chan job, 1)}
 }
 
 // What becomes of a job is what the job manager says, also where there is no job server any more.
 func TestWatchManager(t *testing.T) {
-	drained := func(context.Context) (bool, error) { return true, nil }
+	drained := t.TempDir() // a lake that says so
+	st, err := store.Open(t.Context(), drained)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	if err := lake.RequestDrain(t.Context(), st, "now"); err != nil {
+		t.Fatal(err)
+	}
 	const last, global = "9223372036854775", "9223371950454775"
 	for _, test := range []struct {
 		name      string
@@ -207,16 +227,16 @@ func TestWatchManager(t *testing.T) {
 		{name: "The job server takes its end for a failure", states: []string{"RUNNING", "RUNNING", "FINISHED"}, says: []*jobpb.JobMessagesResponse{message("a.B: gone"), state(jobpb.JobState_FAILED)}},
 		{name: "Restarts", states: []string{"RUNNING", "RESTARTING", "RUNNING", "FINISHED"}},
 		{name: "Cancelled", states: []string{"RUNNING", "CANCELED"}, want: "was cancelled"},
-		{name: "Ended by who has asked it to drain", states: []string{"RUNNING", "CANCELED"}, o: Options{Streaming: true, Drained: drained}, watermark: "0"},
+		{name: "Ended by who has asked it to drain", states: []string{"RUNNING", "CANCELED"}, o: Options{Streaming: true, Lake: drained}, watermark: "0"},
 		{name: "Fails", states: []string{"RUNNING", "FAILED"}, want: "job failed: a.B: boom"},
-		{name: "Drained", states: []string{"RUNNING"}, o: Options{Streaming: true, Drained: drained}, watermark: last, cancelled: true},
-		{name: "Not yet drained", states: []string{"RUNNING", "RUNNING", "FAILED"}, o: Options{Streaming: true, Drained: drained}, watermark: global, want: "boom"},
+		{name: "Stopped", states: []string{"RUNNING", "FINISHED"}, o: Options{Streaming: true}, watermark: "0", want: errStopped.Error()},
+		{name: "Drained", states: []string{"RUNNING"}, o: Options{Streaming: true, Lake: drained}, watermark: last, cancelled: true},
+		{name: "Not yet drained", states: []string{"RUNNING", "RUNNING", "FAILED"}, o: Options{Streaming: true, Lake: drained}, watermark: global, want: "boom"},
 		{name: "Forgotten", states: []string{"RUNNING", "RUNNING", ""}, o: Options{Streaming: true}, want: "--flink_savepoint=file:/chk-7"},
 		{name: "Detached", states: []string{"", "CREATED", "RUNNING"}, o: Options{Detach: true}, want: errDetached.Error()},
 		{name: "Twice", states: []string{"RUNNING"}, first: "RUNNING", want: "runs already: events (1), since 1970-01-01T00:00:01Z", cancelled: true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			t.Parallel()
 			server := &fakeServer{says: make(chan *jobpb.JobMessagesResponse, len(test.says))}
 			for _, m := range test.says {
 				server.says <- m
