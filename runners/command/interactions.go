@@ -160,7 +160,10 @@ func runInteractions(ctx context.Context, env *environment, o interactionsOption
 		return err
 	}
 	j := journey{Options: o.Options, log: env.log, drain: drain, heap: o.profiles.heap, submit: runner}
-	if runner == nil { // elsewhere, rows are counted in other processes
+	if runner != nil {
+		j.elsewhere = newElsewhere(o.flink) // rows are counted in other processes
+	}
+	if runner == nil || j.elsewhere != nil {
 		j.watch = func(state func() progress) (stop func()) { return env.startProgress(hard, "interactions", state) }
 	}
 	s, err := carry(hard, j)
@@ -187,6 +190,8 @@ type journey struct {
 	heap  string                                    // file for a profile of the memory at the end; empty: none
 	// submit runs the pipeline to its end, and returns what was counted; nil: the direct runner.
 	submit submitter
+	// elsewhere knows how far a submitted job is; nil: nobody does.
+	elsewhere *elsewhere
 }
 
 // carry runs the pipeline until its input ends, or until what it holds is committed after drain was
@@ -217,13 +222,29 @@ func carry(ctx context.Context, j journey) (s summary, err error) {
 	}
 	p, root := beam.NewPipelineWithRoot()
 	interactions.Build(root, plan)
+	unwatch := func() {}
 	if j.watch != nil {
-		defer j.watch(func() progress { return interactionsProgress(r, plan) })()
+		unwatch = j.watch(func() progress {
+			if j.elsewhere != nil {
+				return j.elsewhere.progress(ctx, plan.Bytes)
+			}
+			return progressOf(r.Counts(), interactions.Watermark(r, plan), plan.Bytes)
+		})
 	}
+	defer unwatch()
 	var counts map[string]int64
 	if j.submit != nil {
 		result, failed := j.submit(ctx, p)
 		counts, err = result.Counts, failed
+		unwatch() // which asks, too
+		if j.elsewhere != nil {
+			if err != nil {
+				counts = j.elsewhere.last(ctx)
+			}
+			if at := j.elsewhere.watermark; !at.IsZero() {
+				s.Watermark = &at
+			}
+		}
 		s.Outcome, s.Partial = outcomes[result.Outcome], result.Partial
 	} else {
 		err = direct.Submit(ctx, p)
@@ -268,11 +289,11 @@ func (j journey) requestDrain(ctx context.Context, r *run.Run) error {
 	return lake.RequestDrain(ctx, st, r.ID)
 }
 
-func interactionsProgress(r *run.Run, p *interactions.Plan) progress {
-	c := r.Counts()
-	now := progress{Rows: c["events/read"], DeadLetters: c["lake/dead_lettered"], Watermark: interactions.Watermark(r, p)}
-	if read := c["events/bytes"]; read > 0 && p.Bytes > 0 { // what is left is like what was read
-		now.Total = max(now.Rows, now.Rows*p.Bytes/read)
+// progressOf says how far a run is, by what it has counted. Bytes are those of its input, 0 where nobody knows.
+func progressOf(counts map[string]int64, watermark time.Time, bytes int64) progress {
+	now := progress{Rows: counts["events/read"], DeadLetters: counts["lake/dead_lettered"], Watermark: watermark}
+	if read := counts["events/bytes"]; read > 0 && bytes > 0 { // what is left is like what was read
+		now.Total = max(now.Rows, now.Rows*bytes/read)
 	}
 	return now
 }
