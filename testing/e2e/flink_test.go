@@ -52,7 +52,7 @@ func newFlinkWorld(t *testing.T) *flinkWorld {
 	w := &flinkWorld{world: &world{T: t, day: dayOf(t, *eventsFlag), rand: seeded(t)}, binary: filepath.Join(t.TempDir(), program), tmp: t.TempDir()}
 	copyTo(t, w.binary, "")
 	var err error
-	w.cluster, err = flinkcluster.Start(t.Context(), flinkcluster.Options{Env: []string{"TMPDIR=" + w.tmp}})
+	w.cluster, err = flinkcluster.Start(t.Context(), flinkcluster.Options{Env: []string{"TMPDIR=" + w.tmp}, Prometheus: true})
 	if errors.Is(err, exec.ErrNotFound) {
 		t.Skip(err)
 	}
