@@ -49,19 +49,26 @@ func (e *elsewhere) look(ctx context.Context) {
 	e.counts, e.watermark = counts, watermark
 }
 
-// progress says how far the job is.
-func (e *elsewhere) progress(ctx context.Context, bytes int64) progress {
+// progress says how far the job is, of what it has counted.
+func (e *elsewhere) progress(ctx context.Context, of func(counts map[string]int64, watermark time.Time) progress) progress {
 	if now := time.Now(); now.Sub(e.looked) >= e.every {
 		e.looked = now
 		e.look(ctx)
 	}
-	p := progressOf(e.counts, e.watermark, bytes)
+	p := of(e.counts, e.watermark)
 	p.Every = standStill
 	return p
 }
 
-// last returns what a job has counted that was cancelled or has failed, as far as it is known. ctx may be cancelled.
-func (e *elsewhere) last(ctx context.Context) map[string]int64 {
-	e.look(context.WithoutCancel(ctx))
-	return e.counts
+// last returns what a job has counted in the end, and its watermark: where it was cancelled or has failed, as far as they are known. ctx may be
+// cancelled. Where e is nil, the result is all that is known.
+func (e *elsewhere) last(ctx context.Context, result flink.Result, failed error) (counts map[string]int64, watermark time.Time) {
+	if e == nil {
+		return result.Counts, time.Time{}
+	}
+	if failed != nil {
+		e.look(context.WithoutCancel(ctx))
+		return e.counts, e.watermark
+	}
+	return result.Counts, e.watermark
 }

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"backbone/runners/flink"
 )
 
 // fakeMeter counts how often it is asked.
@@ -24,20 +26,34 @@ func (m *fakeMeter) Metrics(ctx context.Context) (map[string]int64, time.Time, e
 func TestElsewhere(t *testing.T) {
 	meter := &fakeMeter{}
 	e := &elsewhere{meter: meter, every: time.Hour}
+	of := func(counts map[string]int64, watermark time.Time) progress {
+		return progressOf(counts, watermark, 5000)
+	}
 	want := progress{Rows: 100, Total: 500, DeadLetters: 1, Watermark: time.Unix(1, 0), Every: standStill}
 	for range 3 {
-		if diff := cmp.Diff(want, e.progress(t.Context(), 5000)); diff != "" {
+		if diff := cmp.Diff(want, e.progress(t.Context(), of)); diff != "" {
 			t.Errorf("progress (-want +got):\n%s", diff)
 		}
 	}
 	stopped, cancel := context.WithCancel(t.Context())
 	cancel()
-	if got := e.last(stopped)["events/read"]; got != 200 {
-		t.Errorf("%d events in the end, want 200", got)
-	}
-	meter.err = errors.New("nobody answers")
-	if got := e.last(t.Context())["events/read"]; got != 200 {
-		t.Errorf("%d events when nobody answers, want 200", got)
+	result := flink.Result{Counts: map[string]int64{"events/read": 7}}
+	for _, test := range []struct {
+		name   string
+		e      *elsewhere
+		failed error
+		silent error
+		want   int64
+	}{
+		{"stopped", e, context.Canceled, nil, 200},
+		{"stopped, and nobody answers", e, context.Canceled, errors.New("nobody"), 200},
+		{"ended well", e, nil, nil, 7},
+		{"nobody sees it", nil, context.Canceled, nil, 7},
+	} {
+		meter.err = test.silent
+		if counts, _ := test.e.last(stopped, result, test.failed); counts["events/read"] != test.want {
+			t.Errorf("%s: %v, want %d events", test.name, counts, test.want)
+		}
 	}
 }
 
