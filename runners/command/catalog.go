@@ -122,23 +122,23 @@ func validFor[R any](m *mappings.Mapping, table *schemas.Table[R]) error {
 func runCatalog(ctx context.Context, env *environment, o catalogOptions, flags *pflag.FlagSet) error {
 	o.RunID = newRunID()
 	// Before o is checked: a runner may have its say in it.
-	submit, err := runnerOf(flags, o.flink, request{
+	submit, seen, err := runnerOf(flags, o.flink, request{
 		command: "catalog", runID: o.RunID, lake: &o.Lake, spillDir: &o.SpillDir, paths: slices.Concat(pointers(o.Users), pointers(o.Items)),
 	})
 	if err = errors.Join(o.complete(), err); err != nil {
 		return &UsageError{Err: err}
 	}
 	return env.launch(ctx, launch{
-		command: "catalog", remote: submit != nil, cpuProfile: o.profiles.cpu, summary: o.summary,
+		command: "catalog", unseen: submit != nil && seen == nil, cpuProfile: o.profiles.cpu, summary: o.summary,
 		stopped: "stopped before the end: there is no new version; the same command begins again", refused: asof.ErrConflict,
 		run: func(ctx context.Context, _ <-chan struct{}, w watcher) (summary, error) {
-			return makeVersions(ctx, env.log, o, submit, w)
+			return makeVersions(ctx, env.log, o, submit, seen, w)
 		},
 	})
 }
 
 // makeVersions runs the pipeline; submit is nil for the direct runner. The summary is true also where there is an error.
-func makeVersions(ctx context.Context, log *slog.Logger, o catalogOptions, submit submitter, watch watcher) (s summary, err error) {
+func makeVersions(ctx context.Context, log *slog.Logger, o catalogOptions, submit submitter, seen *elsewhere, watch watcher) (s summary, err error) {
 	s = summary{Command: "catalog", Started: time.Now()}
 	r := run.Of(o.RunID)
 	defer func() { err = errors.Join(err, r.Close()) }()
@@ -158,11 +158,19 @@ func makeVersions(ctx context.Context, log *slog.Logger, o catalogOptions, submi
 	}
 	p, root := beam.NewPipelineWithRoot()
 	catalog.Build(root, plan)
+	unwatch := func() {}
 	if watch != nil {
-		defer watch(func() progress { return catalogProgress(r, plan) })()
+		unwatch = watch(func() progress {
+			if seen != nil {
+				return seen.progress(ctx, func(counts map[string]int64, _ time.Time) progress { return catalogProgress(counts, plan) })
+			}
+			return catalogProgress(r.Counts(), plan)
+		})
 	}
+	defer unwatch()
 	result, err := submitterOf(submit, r)(ctx, p)
-	counts := result.Counts
+	unwatch()
+	counts, _ := seen.last(ctx, result, err)
 	s.Outcome = outcomes[result.Outcome]
 	err = errors.Join(err, heapProfile(o.profiles.heap))
 	s.Read, s.DeadLettered, s.Duplicate = counts["catalog/read"], counts["lake/dead_lettered"], counts["lake/duplicate"]
@@ -184,8 +192,7 @@ func makeVersions(ctx context.Context, log *slog.Logger, o catalogOptions, submi
 	return s, err
 }
 
-func catalogProgress(r *run.Run, p *catalog.Plan) progress {
-	c := r.Counts()
+func catalogProgress(c map[string]int64, p *catalog.Plan) progress {
 	now := progress{Rows: c["catalog/read"], DeadLetters: c["lake/dead_lettered"]}
 	if read := c["catalog/bytes"]; read > 0 && p.Bytes > 0 {
 		now.Total = max(now.Rows, now.Rows*p.Bytes/read)

@@ -137,29 +137,29 @@ func (o *interactionsOptions) complete() error {
 }
 
 // runner returns what runs the pipeline as flags say, nil for the direct runner, and changes in o what the runner cannot do.
-func (o *interactionsOptions) runner(flags *pflag.FlagSet) (submitter, error) {
-	submit, err := runnerOf(flags, o.flink, request{
+func (o *interactionsOptions) runner(flags *pflag.FlagSet) (submitter, *elsewhere, error) {
+	submit, seen, err := runnerOf(flags, o.flink, request{
 		command: "interactions", runID: o.RunID, streaming: o.Streaming(), lake: &o.Lake, spillDir: &o.SpillDir,
 		paths: slices.Concat(pointers(o.Input), pointers(o.Context), []*string{&o.GeoDB}),
 	})
 	if submit != nil {
 		o.Remote, o.Lanes = true, lanes(*jobopts.Parallelism)
 	}
-	return submit, err
+	return submit, seen, err
 }
 
 func runInteractions(ctx context.Context, env *environment, o interactionsOptions, flags *pflag.FlagSet) error {
 	o.RunID = newRunID()
 	// Before o is checked: a runner may have its say in it.
-	submit, err := o.runner(flags)
+	submit, seen, err := o.runner(flags)
 	if err = errors.Join(o.complete(), err); err != nil {
 		return &UsageError{Err: err}
 	}
 	return env.launch(ctx, launch{
-		command: "interactions", streaming: o.Streaming(), remembered: o.Remembered(), remote: submit != nil, cpuProfile: o.profiles.cpu, summary: o.summary,
+		command: "interactions", streaming: o.Streaming(), remembered: o.Remembered(), unseen: submit != nil && seen == nil, cpuProfile: o.profiles.cpu, summary: o.summary,
 		stopped: "stopped before the end; what was not committed is read again by the next run", refused: lake.ErrLayout,
 		run: func(ctx context.Context, drain <-chan struct{}, w watcher) (summary, error) {
-			s, err := carry(ctx, journey{Options: o.Options, log: env.log, drain: drain, watch: w, heap: o.profiles.heap, submit: submit})
+			s, err := carry(ctx, journey{Options: o.Options, log: env.log, drain: drain, watch: w, heap: o.profiles.heap, submit: submit, seen: seen})
 			if s.Files > 1000 && s.Committed/s.Files < 1000 && !o.Streaming() {
 				env.log.Warn("the files are tiny: history this sparse reads faster in a lake with wider partitions",
 					"files", s.Files, "rows_per_file", s.Committed/s.Files, "try", "--window day or --window month, with a new lake")
@@ -178,6 +178,8 @@ type journey struct {
 	heap  string // file for a profile of the memory at the end; empty: none
 	// submit runs the pipeline; nil: the direct runner.
 	submit submitter
+	// seen knows how far a submitted job is; nil: nobody does, or it runs here.
+	seen *elsewhere
 }
 
 // carry runs the pipeline until its input ends, or until what it holds is committed after drain was
@@ -208,11 +210,24 @@ func carry(ctx context.Context, j journey) (s summary, err error) {
 	}
 	p, root := beam.NewPipelineWithRoot()
 	interactions.Build(root, plan)
+	unwatch := func() {}
 	if j.watch != nil {
-		defer j.watch(func() progress { return interactionsProgress(r, plan) })()
+		unwatch = j.watch(func() progress {
+			if j.seen != nil {
+				return j.seen.progress(ctx, func(counts map[string]int64, watermark time.Time) progress {
+					return progressOf(counts, watermark, plan.Bytes)
+				})
+			}
+			return progressOf(r.Counts(), interactions.Watermark(r, plan), plan.Bytes)
+		})
 	}
+	defer unwatch()
 	result, err := submitterOf(j.submit, r)(ctx, p)
-	counts := result.Counts
+	unwatch()
+	counts, watermark := j.seen.last(ctx, result, err)
+	if !watermark.IsZero() {
+		s.Watermark = &watermark
+	}
 	s.Outcome, s.Partial = outcomes[result.Outcome], result.Partial
 	err = errors.Join(err, heapProfile(j.heap))
 	if err == nil && s.Outcome == "" && j.Streaming() { // else it has no end
@@ -253,11 +268,11 @@ func (j journey) requestDrain(ctx context.Context, r *run.Run) error {
 	return lake.RequestDrain(ctx, st, r.ID)
 }
 
-func interactionsProgress(r *run.Run, p *interactions.Plan) progress {
-	c := r.Counts()
-	now := progress{Rows: c["events/read"], DeadLetters: c["lake/dead_lettered"], Watermark: interactions.Watermark(r, p)}
-	if read := c["events/bytes"]; read > 0 && p.Bytes > 0 { // what is left is like what was read
-		now.Total = max(now.Rows, now.Rows*p.Bytes/read)
+// progressOf says how far a run is, by what it has counted. Bytes are those of its input, 0 where nobody knows.
+func progressOf(counts map[string]int64, watermark time.Time, bytes int64) progress {
+	now := progress{Rows: counts["events/read"], DeadLetters: counts["lake/dead_lettered"], Watermark: watermark}
+	if read := counts["events/bytes"]; read > 0 && bytes > 0 { // what is left is like what was read
+		now.Total = max(now.Rows, now.Rows*bytes/read)
 	}
 	return now
 }

@@ -12,7 +12,7 @@ type launch struct {
 	command    string
 	streaming  bool   // the first signal drains it; otherwise, it ends it
 	remembered int64  // bytes that it needs besides those of rows
-	remote     bool   // rows are counted in other processes, so nobody here sees how far it is
+	unseen     bool   // rows are counted in other processes, and nobody here sees how far it is
 	cpuProfile string // file; empty: none
 	summary    string // file; empty: none
 	stopped    string // what a person is told whose signal has ended it
@@ -42,7 +42,7 @@ func (e *environment) launch(ctx context.Context, l launch) error {
 		return err
 	}
 	var watch watcher
-	if !l.remote {
+	if !l.unseen {
 		watch = func(state func() progress) (stop func()) { return e.startProgress(hard, l.command, state) }
 	}
 	s, err := l.run(hard, drain, watch)

@@ -24,6 +24,8 @@ type progress struct {
 	Total       int64     // to be read; 0 where nobody knows
 	DeadLetters int64     // of Rows
 	Watermark   time.Time // zero where there is none yet
+	// Every is how long the rows may stand still because nobody has looked again; 0 where they are counted as one looks.
+	Every time.Duration
 }
 
 // startProgress shows the progress of what until stop is called: as a line that redraws itself on a terminal, as a
@@ -58,7 +60,7 @@ func (e *environment) startProgress(ctx context.Context, what string, state func
 func (e *environment) logProgress(what string) func(progress) {
 	rate := newRate()
 	return func(p progress) {
-		attrs := []any{"rows", p.Rows, "rows_per_second", rate(p.Rows)}
+		attrs := []any{"rows", p.Rows, "rows_per_second", rate(p)}
 		if p.Total > 0 {
 			attrs = append(attrs, "total", p.Total)
 		}
@@ -73,17 +75,20 @@ func (e *environment) logProgress(what string) func(progress) {
 // drawProgress keeps a line on the terminal.
 func (e *environment) drawProgress(what string) func(progress) {
 	rate := newRate()
-	return func(p progress) { e.stderr.setStatus(progressLine(what, p, rate(p.Rows))) }
+	return func(p progress) { e.stderr.setStatus(progressLine(what, p, rate(p))) }
 }
 
-// newRate makes a function that gives the rows a second since it was called before.
-func newRate() func(rows int64) int64 {
-	last, lastRows := time.Now(), int64(0)
-	return func(rows int64) int64 {
+// newRate makes a function that gives the rows a second since it was called before, or since they changed before where they stand still.
+func newRate() func(progress) int64 {
+	last, lastRows, rate := time.Now(), int64(0), int64(0)
+	return func(p progress) int64 {
 		now := time.Now()
-		rate := float64(rows-lastRows) / max(now.Sub(last), time.Millisecond).Seconds()
-		last, lastRows = now, rows
-		return int64(rate)
+		if p.Rows == lastRows && now.Sub(last) < p.Every {
+			return rate
+		}
+		rate = int64(float64(p.Rows-lastRows) / max(now.Sub(last), time.Millisecond).Seconds())
+		last, lastRows = now, p.Rows
+		return rate
 	}
 }
 

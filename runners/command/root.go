@@ -53,12 +53,14 @@ import (
 // The groups of commands in help. Commands of groupPipelines launch a Beam job.
 const (
 	groupPipelines = "pipelines"
+	groupJobs      = "jobs"
 	groupLake      = "lake"
 	groupLocal     = "local"
 )
 
 var groups = []cobra.Group{
 	{ID: groupPipelines, Title: "Pipelines:"},
+	{ID: groupJobs, Title: "Jobs on a cluster:"},
 	{ID: groupLake, Title: "The lake:"},
 	{ID: groupLocal, Title: "On this machine:"},
 }
@@ -121,6 +123,7 @@ func newRoot(env *environment) *cobra.Command {
 		newDemoCommand(env),
 		newGenerateCommand(env),
 		newInteractionsCommand(env),
+		newJobsCommand(env),
 		newMappingCommand(env),
 		newPubSubCommand(env),
 		newShowCommand(env),

@@ -59,11 +59,11 @@ type request struct {
 	paths     []*string // of what is read
 }
 
-// runnerOf returns what runs a pipeline as flags say, nil for the direct runner. It changes in r what the runner cannot do, and where that
+// runnerOf returns what runs a pipeline as flags say, and what sees how far it is: nil for the direct runner. It changes in r what the runner cannot do, and where that
 // is of another machine.
-func runnerOf(flags *pflag.FlagSet, o flink.Options, r request) (submitter, error) {
+func runnerOf(flags *pflag.FlagSet, o flink.Options, r request) (submit submitter, seen *elsewhere, err error) {
 	if name, _ := given(flags, "runner"); name != runnerFlink {
-		return nil, refuseRunner(flags)
+		return nil, nil, refuseRunner(flags)
 	}
 	var errs []error
 	if dir, ok := given(flags, "spill_dir"); ok {
@@ -89,7 +89,7 @@ func runnerOf(flags *pflag.FlagSet, o flink.Options, r request) (submitter, erro
 	errs = append(errs, o.Validate())
 	return func(ctx context.Context, p *beam.Pipeline) (flink.Result, error) {
 		return flink.Submit(ctx, p, o)
-	}, errors.Join(errs...)
+	}, newElsewhere(o), errors.Join(errs...)
 }
 
 // lanes returns how many readers of a subscription there are, so that each part of a job has one and, since Flink spreads them by

@@ -75,12 +75,7 @@ const tagPrefix = "backbone_"
 func (o Options) Validate() error {
 	var errs []error
 	fail := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	address := func(flag, value string) {
-		host, port, err := net.SplitHostPort(value)
-		if n, numErr := strconv.Atoi(port); err != nil || host == "" || numErr != nil || n < 1 || n > 65535 {
-			fail("%s is %q; it must be HOST:PORT", flag, value)
-		}
-	}
+	address := func(flag, value string) { errs = append(errs, validAddress(flag, value)) }
 	switch {
 	case o.Endpoint == "" && o.Jar == "":
 		fail("Flink needs Beam's job server: --endpoint HOST:PORT of one that runs, or --flink_job_server JAR to start one")
@@ -129,6 +124,15 @@ func (o Options) Validate() error {
 		errs = append(errs, o.Worker.validate(cluster))
 	}
 	return errors.Join(errs...)
+}
+
+// validAddress refuses what is no HOST:PORT.
+func validAddress(flag, value string) error {
+	host, port, err := net.SplitHostPort(value)
+	if n, numErr := strconv.Atoi(port); err != nil || host == "" || numErr != nil || n < 1 || n > 65535 {
+		return fmt.Errorf("%s is %q; it must be HOST:PORT", flag, value)
+	}
+	return nil
 }
 
 // address is one of the cluster's, as far as it is known.

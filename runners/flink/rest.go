@@ -7,8 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -51,6 +51,9 @@ func (r rest) call(ctx context.Context, method, path string, sent, answer any) (
 	request.Header.Set("Content-Type", "application/json")
 	response, err := (&http.Client{}).Do(request)
 	if err != nil {
+		if failed := new(url.Error); errors.As(err, &failed) {
+			return failed.Err // the method and the address are said already
+		}
 		return err
 	}
 	defer func() { _ = response.Body.Close() }() // only read
@@ -60,13 +63,24 @@ func (r rest) call(ctx context.Context, method, path string, sent, answer any) (
 	}
 	switch {
 	case response.StatusCode == http.StatusNotFound:
-		return fmt.Errorf("%w: %.300s", errNotThere, text)
+		return fmt.Errorf("%w: %s", errNotThere, refusal(text))
 	case response.StatusCode >= http.StatusBadRequest:
-		return fmt.Errorf("%s: %.300s", response.Status, text)
+		return fmt.Errorf("%s: %s", response.Status, refusal(text))
 	case answer == nil:
 		return nil
 	}
 	return json.Unmarshal(text, answer)
+}
+
+// refusal is what is wrong, by the body of an answer: a list of stack traces.
+func refusal(body []byte) string {
+	var said struct {
+		Errors []string `json:"errors"`
+	}
+	if err := json.Unmarshal(body, &said); err != nil || len(said.Errors) == 0 {
+		return fmt.Sprintf("%.300s", body)
+	}
+	return fmt.Sprintf("%.1000s", causeOf(said.Errors[len(said.Errors)-1]))
 }
 
 func (r rest) get(ctx context.Context, path string, answer any) error {
@@ -79,6 +93,7 @@ type job struct {
 	Name  string `json:"name"`
 	State string `json:"state"`
 	Start int64  `json:"start-time"` // milliseconds since 1970
+	End   int64  `json:"end-time"`   // -1 where it has not ended
 }
 
 // The states of a job that are of interest; there are more.
@@ -118,19 +133,30 @@ func (r rest) running(ctx context.Context, name string) (found job, ok bool, err
 	return job{}, false, err
 }
 
+// config is what a job was submitted with.
+type config struct {
+	Execution struct {
+		Parallelism int               `json:"job-parallelism"`
+		User        map[string]string `json:"user-config"`
+	} `json:"execution-config"`
+}
+
+func (r rest) config(ctx context.Context, id string) (c config, err error) {
+	return c, r.get(ctx, "/jobs/"+id+"/config", &c)
+}
+
+// option returns an option of Beam's.
+func (c config) option(name string) string { return c.Execution.User[camel(name)] }
+
 // tags returns what a job says of itself; see Options.Tags.
 func (r rest) tags(ctx context.Context, id string) (map[string]string, error) {
-	var config struct {
-		Execution struct {
-			User map[string]string `json:"user-config"`
-		} `json:"execution-config"`
-	}
-	if err := r.get(ctx, "/jobs/"+id+"/config", &config); err != nil {
+	c, err := r.config(ctx, id)
+	if err != nil {
 		return nil, err
 	}
 	tags := map[string]string{}
 	for _, name := range []string{RunTag, LakeTag} {
-		tags[name] = config.Execution.User[camel(tagPrefix+name)]
+		tags[name] = c.option(tagPrefix + name)
 	}
 	return tags, nil
 }
@@ -222,6 +248,11 @@ func (r rest) accumulated(ctx context.Context, id string) (all []*pipepb.Monitor
 		case <-time.After(every):
 		}
 	}
+	return r.accumulators(ctx, id)
+}
+
+// accumulators returns Beam's metrics of tasks of a job that have ended.
+func (r rest) accumulators(ctx context.Context, id string) (all []*pipepb.MonitoringInfo, err error) {
 	var answer struct {
 		All []struct {
 			Name  string `json:"name"`
@@ -267,53 +298,10 @@ func (r rest) isResumed(ctx context.Context, id string) (bool, error) {
 	return checkpoints.Counts.Restored > 0 || len(restarts) > 0 && restarts[0].Value != "0", err
 }
 
-// vertices returns the ids of the parts of a job.
-func (r rest) vertices(ctx context.Context, id string) (ids []string, err error) {
-	var answer struct {
-		Vertices []struct {
-			ID string `json:"id"`
-		} `json:"vertices"`
-	}
-	if err := r.get(ctx, "/jobs/"+id, &answer); err != nil {
-		return nil, err
-	}
-	for _, v := range answer.Vertices {
-		ids = append(ids, v.ID)
-	}
-	return ids, nil
-}
-
-// lastWatermark is Beam's, in milliseconds. That of Flink is later still; one day before it, the global window ends.
-const lastWatermark = math.MaxInt64 / 1000
-
-// isThrough tells whether all that the sources of a job have read is through, and nothing more comes: the watermark of each part is the last.
+// isThrough tells whether all that the sources of a job have read is through, and nothing more comes.
 func (r rest) isThrough(ctx context.Context, id string) (bool, error) {
-	vertices, err := r.vertices(ctx, id)
-	if err != nil {
-		return false, err
-	}
-	seen := false
-	for _, v := range vertices {
-		var marks []struct {
-			Value string `json:"value"`
-		}
-		if err := r.get(ctx, "/jobs/"+id+"/vertices/"+v+"/watermarks", &marks); err != nil {
-			return false, err
-		}
-		for _, m := range marks { // a source has none
-			if !isLast(m.Value) {
-				return false, nil
-			}
-			seen = true
-		}
-	}
-	return seen, nil
-}
-
-// isLast tells whether a watermark, in milliseconds, is the last; it is no number where there is none yet.
-func isLast(watermark string) bool {
-	at, err := strconv.ParseInt(watermark, 10, 64)
-	return err == nil && at >= lastWatermark
+	known, err := r.tasks(ctx, id)
+	return known.watermarks.through(), err
 }
 
 // cancel cancels a job, and waits for its end.

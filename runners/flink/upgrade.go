@@ -81,14 +81,31 @@ func (o Options) stop(ctx context.Context, manager rest, j job, graph []string) 
 
 // stop stops a job with a savepoint in a folder, that of the cluster if it is "", and returns the URL of the savepoint.
 func (r rest) stop(ctx context.Context, id, folder string) (savepoint string, err error) {
-	var trigger struct {
-		ID string `json:"request-id"`
-	}
 	asked := map[string]any{"drain": false} // Beam's sources in Go would never end by that
 	if folder != "" {
 		asked["targetDirectory"] = folder
 	}
-	if err := r.call(ctx, http.MethodPost, "/jobs/"+id+"/stop", asked, &trigger); err != nil {
+	if savepoint, err = r.savepoint(ctx, id, "stop", asked); err != nil {
+		return "", err
+	}
+	return savepoint, r.gone(ctx, id)
+}
+
+// save makes a savepoint of a job that goes on, in a folder, that of the cluster if it is "", and returns its URL.
+func (r rest) save(ctx context.Context, id, folder string) (savepoint string, err error) {
+	asked := map[string]any{}
+	if folder != "" {
+		asked["target-directory"] = folder
+	}
+	return r.savepoint(ctx, id, "savepoints", asked)
+}
+
+// savepoint asks for a savepoint, and returns its URL as soon as it is made.
+func (r rest) savepoint(ctx context.Context, id, operation string, asked map[string]any) (savepoint string, err error) {
+	var trigger struct {
+		ID string `json:"request-id"`
+	}
+	if err := r.call(ctx, http.MethodPost, "/jobs/"+id+"/"+operation, asked, &trigger); err != nil {
 		return "", err
 	}
 	for {
@@ -110,7 +127,7 @@ func (r rest) stop(ctx context.Context, id, folder string) (savepoint string, er
 		case answer.Operation.Failure != nil:
 			return "", fmt.Errorf("savepoint: %s", causeOf(answer.Operation.Failure.Trace))
 		case answer.Status.ID == "COMPLETED":
-			return answer.Operation.Location, r.gone(ctx, id)
+			return answer.Operation.Location, nil
 		}
 		select {
 		case <-ctx.Done():

@@ -170,11 +170,11 @@ func (m *fakeManager) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "GET/jobs/2/checkpoints":
 		say(`{"latest":{"completed":{"external_path":"file:/chk-7"}}}`)
 	case "GET/jobs/2":
-		say(`{"vertices":[{"id":"a"},{"id":"b"}]}`)
-	case "GET/jobs/2/vertices/a/watermarks":
-		say(`[]`) // a source
-	case "GET/jobs/2/vertices/b/watermarks":
-		say(`[{"id":"0.currentInputWatermark","value":"9223372036854775807"},{"id":"1.currentInputWatermark","value":%q}]`, m.watermark)
+		say(`{"vertices":[{"id":"a","parallelism":1,"status":"FINISHED"},{"id":"b","parallelism":2,"status":"RUNNING"}]}`)
+	case "GET/jobs/2/vertices/a/metrics":
+		say(`[]`) // a source that has ended
+	case "GET/jobs/2/vertices/b/metrics", "GET/jobs/2/vertices/b/metrics?get=0.b.currentOutputWatermark%2C1.b.currentOutputWatermark":
+		say(`[{"id":"0.b.currentOutputWatermark","value":"9223372036854775807"},{"id":"1.b.currentOutputWatermark","value":%q}]`, m.watermark)
 	case "PATCH/jobs/2?mode=cancel":
 		m.cancelled = append(m.cancelled, "2")
 		m.states = []string{"CANCELLING", "CANCELED"}

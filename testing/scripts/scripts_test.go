@@ -8,6 +8,8 @@ import (
 	"flag"
 	"fmt"
 	"io/fs"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -35,7 +37,7 @@ func TestMain(m *testing.M) {
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 ".",
-		Cmds:                map[string]func(ts *testscript.TestScript, neg bool, args []string){"exits": exits, "hashes": hashes},
+		Cmds:                map[string]func(ts *testscript.TestScript, neg bool, args []string){"exits": exits, "hashes": hashes, "serves": serves},
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		UpdateScripts:       *update,
@@ -61,6 +63,32 @@ func hashes(ts *testscript.TestScript, neg bool, args []string) {
 		}))
 	}
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(list.String()), 0o600))
+}
+
+// serves is the script command "serves NAME FOLDER": until the end of the script, a server answers GET /a/b with the file a/b.json of the
+// folder, whatever the query, and any other method with an empty object. $NAME is its HOST:PORT.
+func serves(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: serves NAME FOLDER")
+	}
+	root, err := os.OpenRoot(ts.MkAbs(args[1]))
+	ts.Check(err)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body := []byte("{}")
+		if r.Method == http.MethodGet {
+			var err error
+			if body, err = root.ReadFile(strings.TrimPrefix(r.URL.Path, "/") + ".json"); err != nil {
+				http.NotFound(w, r)
+				return
+			}
+		}
+		_, _ = w.Write(body) // who asked may be gone
+	}))
+	ts.Defer(func() {
+		server.Close()
+		ts.Check(root.Close())
+	})
+	ts.Setenv(args[0], strings.TrimPrefix(server.URL, "http://"))
 }
 
 // exits is the script command "exits CODE PROGRAM ARGS...": it runs the program and fails unless it ends with that

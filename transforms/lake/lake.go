@@ -24,6 +24,7 @@
 //   - lake/committed, lake/duplicate, lake/late: rows. Those of dead letters are counted as lake/dead_lettered when
 //     committed.
 //   - lake/files, lake/bytes: files committed and their size.
+//   - lake/commit_milliseconds: how long it takes from a pane's coming to the sink until all of its rows are durable, a distribution.
 package lake
 
 import (
@@ -144,12 +145,17 @@ type writeFn struct {
 	done []result
 }
 
-type counters struct{ committed, dead, duplicate, late, files, bytes, gone *run.Counter }
+type counters struct {
+	committed, dead, duplicate, late, files, bytes, gone *run.Counter
+
+	took *run.Distribution
+}
 
 // pane is what one call of ProcessElement was given.
 type pane struct {
 	slot    Slot
 	packets [][]byte
+	came    time.Time
 }
 
 // result is what became of a pane.
@@ -157,6 +163,7 @@ type result struct {
 	receipt Receipt
 	acks    [][]byte
 	gone    int64
+	took    time.Duration
 }
 
 // OpenStore returns the store of a lake in this process.
@@ -183,7 +190,10 @@ func (fn *writeFn) Setup(ctx context.Context) error {
 		return err
 	}
 	count := func(name string) *run.Counter { return fn.run.Counter("lake", name) }
-	fn.counters = counters{count("committed"), count("dead_lettered"), count("duplicate"), count("late"), count("files"), count("bytes"), count("gone")}
+	fn.counters = counters{
+		count("committed"), count("dead_lettered"), count("duplicate"), count("late"), count("files"), count("bytes"), count("gone"),
+		fn.run.Distribution("lake", "commit_milliseconds"),
+	}
 	return nil
 }
 
@@ -215,7 +225,7 @@ func (fn *writeFn) ProcessElement(ctx context.Context, key string, packets func(
 	if err != nil {
 		return err
 	}
-	p := pane{slot: at}
+	p := pane{slot: at, came: time.Now()}
 	for packet := []byte(nil); packets(&packet); packet = nil {
 		p.packets = append(p.packets, packet)
 	}
@@ -251,6 +261,7 @@ func (fn *writeFn) emit(ctx context.Context, emit func(beam.EventTime, int, []by
 		c.files.Add(ctx, int64(len(d.receipt.Files)))
 		c.bytes.Add(ctx, d.receipt.Bytes)
 		c.gone.Add(ctx, d.gone)
+		c.took.Update(ctx, d.took.Milliseconds())
 		d.receipt.Due = d.receipt.End + fn.GraceMicros
 		body, err := json.Marshal(d.receipt)
 		if err != nil {
@@ -336,6 +347,7 @@ func (fn *writeFn) write(ctx context.Context, p pane) error {
 		p.packets = p.packets[n:]
 		all.add(r, acks)
 	}
+	all.took = time.Since(p.came)
 	fn.mu.Lock()
 	fn.done = append(fn.done, all)
 	fn.mu.Unlock()

@@ -134,6 +134,26 @@ func (c *Counter) Add(ctx context.Context, n int64) {
 	}
 }
 
+// Distribution tells how a value is spread, such as how long something takes. Beam's metrics have its number, sum, least and greatest value; its
+// number and sum are counters besides, since not all that shows counters shows distributions.
+type Distribution struct {
+	beam       beam.Distribution
+	count, sum *Counter
+}
+
+// Distribution returns the distribution of that name, such as "lake/commit_milliseconds". Its counters are called "lake/commit_milliseconds_count"
+// and "lake/commit_milliseconds_sum".
+func (r *Run) Distribution(namespace, name string) *Distribution {
+	return &Distribution{beam.NewDistribution(namespace, name), r.Counter(namespace, name+"_count"), r.Counter(namespace, name+"_sum")}
+}
+
+// Update adds a value. The context is that of a DoFn's method, called from its own goroutine.
+func (d *Distribution) Update(ctx context.Context, value int64) {
+	d.beam.Update(ctx, value)
+	d.count.Add(ctx, 1)
+	d.sum.Add(ctx, value)
+}
+
 // Value returns what this process has counted.
 func (c *Counter) Value() int64 { return c.n.Load() }
 

@@ -213,3 +213,17 @@ func TestCounters(t *testing.T) {
 		t.Errorf("committed is %d, want 2800", n)
 	}
 }
+
+// A distribution is counted in this process by its number and sum, also when a DoFn asks for it again.
+func TestDistribution(t *testing.T) {
+	r := run.Of(t.Name())
+	r.Distribution("lake", "commit_milliseconds").Update(t.Context(), 30)
+	r.Distribution("lake", "commit_milliseconds").Update(t.Context(), 12)
+	want := map[string]int64{"lake/commit_milliseconds_count": 2, "lake/commit_milliseconds_sum": 42}
+	if diff := cmp.Diff(want, r.Counts()); diff != "" {
+		t.Errorf("counts (-want +got):\n%s", diff)
+	}
+	if err := r.Close(); err != nil {
+		t.Error(err)
+	}
+}
