@@ -161,7 +161,9 @@ func makeVersions(ctx context.Context, log *slog.Logger, o catalogOptions, submi
 	if watch != nil {
 		defer watch(func() progress { return catalogProgress(r, plan) })()
 	}
-	counts, err := submitterOf(submit, r)(ctx, p)
+	result, err := submitterOf(submit, r)(ctx, p)
+	counts := result.Counts
+	s.Outcome = outcomes[result.Outcome]
 	err = errors.Join(err, heapProfile(o.profiles.heap))
 	s.Read, s.DeadLettered, s.Duplicate = counts["catalog/read"], counts["lake/dead_lettered"], counts["lake/duplicate"]
 	s.Files, s.Bytes = counts["lake/files"], counts["lake/bytes"]
@@ -173,7 +175,7 @@ func makeVersions(ctx context.Context, log *slog.Logger, o catalogOptions, submi
 		s.Late += n("late")
 		s.Files += n("files")
 		s.Bytes += n("bytes")
-		if err == nil {
+		if err == nil && result.Outcome == flink.Ended {
 			log.Info("version is committed", "table", t.Table, "number", t.Version.Number, "inserted", n("inserted"), "updated", n("updated"),
 				"removed", n("removed"), "absent", n("absent"), "late", n("late"), "unchanged", n("unchanged"), "joined", n("joined"),
 				"unjoined", n("unjoined"), "closed", n("closed"))

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/options/jobopts"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
@@ -141,8 +142,8 @@ func (o *interactionsOptions) runner(flags *pflag.FlagSet) (submitter, error) {
 		command: "interactions", runID: o.RunID, streaming: o.Streaming(), lake: &o.Lake, spillDir: &o.SpillDir,
 		paths: slices.Concat(pointers(o.Input), pointers(o.Context), []*string{&o.GeoDB}),
 	})
-	if submit != nil && o.Streaming() {
-		err = errors.Join(fmt.Errorf("input is %q; on Flink, interactions reads files in this version: leave --runner out", o.Input), err)
+	if submit != nil {
+		o.Remote, o.Lanes = true, lanes(*jobopts.Parallelism)
 	}
 	return submit, err
 }
@@ -198,7 +199,9 @@ func carry(ctx context.Context, j journey) (s summary, err error) {
 			select {
 			case <-j.drain:
 				j.log.Info("draining: committing what was received; a second signal stops at once")
-				r.Drain()
+				if err := j.requestDrain(ctx, r); err != nil {
+					j.log.Error("the run cannot be drained; a second signal stops it at once", "error", err)
+				}
 			case <-ended:
 			}
 		}()
@@ -208,9 +211,11 @@ func carry(ctx context.Context, j journey) (s summary, err error) {
 	if j.watch != nil {
 		defer j.watch(func() progress { return interactionsProgress(r, plan) })()
 	}
-	counts, err := submitterOf(j.submit, r)(ctx, p)
+	result, err := submitterOf(j.submit, r)(ctx, p)
+	counts := result.Counts
+	s.Outcome, s.Partial = outcomes[result.Outcome], result.Partial
 	err = errors.Join(err, heapProfile(j.heap))
-	if err == nil && r.IsDraining() {
+	if err == nil && s.Outcome == "" && j.Streaming() { // else it has no end
 		s.Outcome = outcomeDrained
 	}
 	if at := interactions.Watermark(r, plan); !at.IsZero() {
@@ -230,6 +235,22 @@ func carry(ctx context.Context, j journey) (s summary, err error) {
 			"private", counts["context/private"], "garbage", counts["context/garbage"], "failed", counts["context/failed"])
 	}
 	return s, err
+}
+
+// outcomes are those of a summary, by what became of a job.
+var outcomes = map[flink.Outcome]string{flink.Detached: outcomeSubmitted, flink.Stopped: outcomeStopped, flink.There: outcomeThere}
+
+// requestDrain has the run commit what it holds and end, wherever its parts are.
+func (j journey) requestDrain(ctx context.Context, r *run.Run) error {
+	r.Drain()
+	if !j.Remote {
+		return nil
+	}
+	st, err := lake.OpenStore(ctx, r, j.Lake)
+	if err != nil {
+		return err
+	}
+	return lake.RequestDrain(ctx, st, r.ID)
 }
 
 func interactionsProgress(r *run.Run, p *interactions.Plan) progress {

@@ -127,6 +127,7 @@ func newRoot(env *environment) *cobra.Command {
 		newWindowsCommand(env),
 		newVerifyCommand(env),
 		newVersionCommand(env),
+		newWorkerPoolCommand(env),
 	)
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
 	"path/filepath"
 	"strings"
 
@@ -25,23 +26,26 @@ func flinkFlags(f *pflag.FlagSet, o *flink.Options) {
 	f.StringVar(&o.Jar, "flink_job_server", "", "Flink: `JAR` of Beam's job server, to start one for this job; or name one that runs with --endpoint")
 	f.DurationVar(&o.Checkpoints, "flink_checkpoints", o.Checkpoints, "Flink: time from one checkpoint of a stream to the next")
 	f.StringVar(&o.StateBackend, "flink_state_backend", "", "Flink: `BACKEND` that keeps the state: hashmap, rocksdb (default that of the cluster)")
-	f.StringVar(&o.Savepoint, "flink_savepoint", "", "Flink: `URL` of a savepoint to begin from")
+	f.StringVar(&o.Savepoint, "flink_savepoint", "", "Flink: `URL` of a savepoint, or of a checkpoint, to begin from")
+	f.StringVar(&o.SavepointDir, "flink_savepoint_dir", "", "Flink: `URL` of a folder for savepoints (default that of the cluster)")
+	f.BoolVar(&o.Upgrade, "flink_upgrade", false, "Flink: take the place of the stream of that name that runs, with its state; refused before it is stopped where the graph is another")
 	f.IntVar(&o.Restarts, "flink_restarts", o.Restarts, "Flink: how often a job that fails is begun again (-1: as the cluster says)")
 	f.DurationVar(&o.RestartDelay, "flink_restart_delay", o.RestartDelay, "Flink: how long it waits before it does")
+	f.BoolVar(&o.Detach, "flink_detach", false, "Flink: leave the job alone as soon as it runs; see backbone jobs")
 	f.StringToStringVar(&o.More, "flink_options", nil, "Flink: other options of Beam's runner, as `NAME=VALUE`,...")
 }
 
 // submitter runs a pipeline to its end and returns what was counted.
-type submitter func(context.Context, *beam.Pipeline) (map[string]int64, error)
+type submitter func(context.Context, *beam.Pipeline) (flink.Result, error)
 
 // submitterOf returns s, or where that is nil the direct runner, whose parts share r with this process.
 func submitterOf(s submitter, r *run.Run) submitter {
 	if s != nil {
 		return s
 	}
-	return func(ctx context.Context, p *beam.Pipeline) (map[string]int64, error) {
+	return func(ctx context.Context, p *beam.Pipeline) (flink.Result, error) {
 		err := direct.Submit(ctx, p)
-		return r.Counts(), err
+		return flink.Result{Counts: r.Counts()}, err
 	}
 }
 
@@ -66,7 +70,7 @@ func runnerOf(flags *pflag.FlagSet, o flink.Options, r request) (submitter, erro
 		errs = append(errs, fmt.Errorf("spill_dir is %q; on Flink, rows wait in its own memory and files: leave --spill_dir out", dir))
 	}
 	if *jobopts.Async {
-		errs = append(errs, errors.New("async is set; the command follows the job to its end, to tell what became of the rows: leave --async out"))
+		errs = append(errs, errors.New("async is set, which says less than --flink_detach: leave --async out"))
 	}
 	for _, path := range append(r.paths, r.lake) {
 		errs = append(errs, makeAbsolute(path))
@@ -75,15 +79,22 @@ func runnerOf(flags *pflag.FlagSet, o flink.Options, r request) (submitter, erro
 	o.Name, o.Streaming = *jobopts.JobName, r.streaming
 	if o.Name == "" {
 		o.Name = "backbone-" + r.command + "-" + strings.ToLower(r.runID)
+		if r.streaming { // one stream reads a subscription
+			o.Name = "backbone-" + r.command + "-" + path.Base(*r.paths[0])
+		}
 	}
-	o.Tags = map[string]string{flink.RunTag: r.runID, flink.LakeTag: *r.lake}
+	o.RunID, o.Lake = r.runID, *r.lake
 	o.Endpoint, o.Parallelism = *jobopts.Endpoint, *jobopts.Parallelism
 	o.Worker = flink.Worker{Kind: *jobopts.EnvironmentType, Config: *jobopts.EnvironmentConfig, Binary: *jobopts.WorkerBinary}
 	errs = append(errs, o.Validate())
-	return func(ctx context.Context, p *beam.Pipeline) (map[string]int64, error) {
+	return func(ctx context.Context, p *beam.Pipeline) (flink.Result, error) {
 		return flink.Submit(ctx, p, o)
 	}, errors.Join(errs...)
 }
+
+// lanes returns how many readers of a subscription there are, so that each part of a job has one and, since Flink spreads them by
+// chance, some more.
+func lanes(parallelism int) int { return 4 * max(parallelism, 4) }
 
 func pointers(all []string) (p []*string) {
 	for i := range all {

@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -23,8 +24,17 @@ import (
 // bootFlag is one of the flags by which a task manager, or a pool of workers, starts a worker: it names where the rest can be asked for.
 const bootFlag = "provision_endpoint"
 
-// folderVariable names to a worker the folder that its binary was staged to.
+// statusFlag is the one that only a pool of workers gives: the number of an open file, in which it is told whether there is a worker.
+const statusFlag = "status_fd"
+
+// starting is in that file as soon as all is there that a worker needs. What else is there says why there is no worker.
+const starting = "starting\n"
+
+// folderVariable names to a worker the folder that its binary was staged to, and to a boot the one that its pool has made for that.
 const folderVariable = "BACKBONE_WORKER_FOLDER"
+
+// parentVariable tells a worker the process that has started it, which may be gone before it looks.
+const parentVariable = "BACKBONE_WORKER_PARENT"
 
 // IsBoot tells whether args, a command line without the program's name, are those of a task manager that starts a worker.
 func IsBoot(args []string) bool {
@@ -43,16 +53,24 @@ func IsBoot(args []string) bool {
 // that submitted the job, that one is fetched into a folder of its own: two jobs that start at once never share a file.
 //
 // The worker takes the place of this process. So what the task manager stops is the worker itself.
-func Boot(args []string) error {
+func Boot(args []string) (err error) {
+	parent := strconv.Itoa(os.Getppid())
 	flags := flag.NewFlagSet("worker", flag.ContinueOnError)
 	id := flags.String("id", "", "")
 	provision := flags.String(bootFlag, "", "")
 	logging := flags.String("logging_endpoint", "", "")
 	control := flags.String("control_endpoint", "", "")
 	staged := flags.String("artifact_endpoint", "", "")
+	status := flags.Int(statusFlag, -1, "")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
+	pool := io.Discard
+	if *status >= 0 {
+		syscall.CloseOnExec(*status) // so that the pool sees its end
+		pool = os.NewFile(uintptr(*status), "status")
+	}
+	defer func() { _, _ = io.WriteString(pool, err.Error()) }() // the error is returned as well
 	ctx := grpcx.WriteWorkerID(context.Background(), *id)
 	info, err := tools.ProvisionInfo(ctx, *provision)
 	if err != nil {
@@ -74,29 +92,35 @@ func Boot(args []string) error {
 		return fmt.Errorf("worker %s: its binary: %w", *id, errors.Join(err, remove(folder)))
 	}
 	env := append([]string{ // of two with a name, the first counts
-		folderVariable + "=" + folder, "STATUS_ENDPOINT=" + info.GetStatusEndpoint().GetUrl(),
+		folderVariable + "=" + folder, parentVariable + "=" + parent, "STATUS_ENDPOINT=" + info.GetStatusEndpoint().GetUrl(),
 		"RUNNER_CAPABILITIES=" + strings.Join(info.GetRunnerCapabilities(), " "),
 	}, os.Environ()...)
 	argv := []string{os.Args[0], "--worker=true", "--id=" + *id, "--logging_endpoint=" + *logging, "--control_endpoint=" + *control, "--options=" + options}
+	if _, err := io.WriteString(pool, starting); err != nil {
+		return fmt.Errorf("worker %s: tell its pool: %w", *id, errors.Join(err, remove(folder)))
+	}
 	err = syscall.Exec(binary, argv, env)
 	return fmt.Errorf("worker %s: start %s: %w", *id, binary, errors.Join(err, remove(folder)))
 }
 
-// fetchBinary returns the path of the binary that the job was submitted with, and the folder that was made for it, or "" if this one is the same.
+// fetchBinary returns the path of the binary that the job was submitted with, and the folder that was made for it, or "" if there is none.
 func fetchBinary(ctx context.Context, info *fnpb.ProvisionInfo, endpoint string) (path, folder string, err error) {
+	folder = os.Getenv(folderVariable)
 	self, err := os.Executable()
 	if err != nil {
-		return "", "", err
+		return "", folder, err
 	}
 	ours, err := hashOf(self)
 	if err != nil {
-		return "", "", err
+		return "", folder, err
 	}
 	if submittedWith(info) == ours {
-		return self, "", nil
+		return self, folder, nil
 	}
-	if folder, err = os.MkdirTemp("", "backbone-worker-"); err != nil {
-		return "", "", err
+	if folder == "" {
+		if folder, err = os.MkdirTemp("", "backbone-worker-"); err != nil {
+			return "", "", err
+		}
 	}
 	files, err := artifact.Materialize(ctx, endpoint, info.GetDependencies(), info.GetRetrievalToken(), folder)
 	if err != nil {
@@ -144,9 +168,12 @@ func remove(folder string) error {
 // which has to end the process, once the process that started it is gone. Beam's worker would wait for ever.
 func Attend(orphaned func()) {
 	_ = remove(os.Getenv(folderVariable)) // among the temporary files
-	parent := os.Getppid()
+	parent := os.Getenv(parentVariable)
+	if parent == "" { // it was not a Boot
+		parent = strconv.Itoa(os.Getppid())
+	}
 	go func() {
-		for os.Getppid() == parent {
+		for strconv.Itoa(os.Getppid()) == parent {
 			time.Sleep(time.Second)
 		}
 		orphaned()

@@ -105,6 +105,9 @@ func (s *JobServer) explain(err error) error {
 	return err
 }
 
+// Process is that of the server, or nil if it has not been started.
+func (s *JobServer) Process() *child.Process { return s.process }
+
 // Close ends the server. Jobs that run on the cluster go on.
 func (s *JobServer) Close() error {
 	if s.process == nil {

@@ -51,10 +51,17 @@ func copyTo(t *testing.T, path, tail string) {
 // newFlinkWorld starts a cluster. Its task managers, and so their workers, have the environment of the test as it is now.
 func newFlinkWorld(t *testing.T, taskManagers int) *flinkWorld {
 	t.Helper()
+	return startFlink(t, flinkcluster.Options{TaskManagers: taskManagers})
+}
+
+// startFlink starts a cluster of a certain kind.
+func startFlink(t *testing.T, o flinkcluster.Options) *flinkWorld {
+	t.Helper()
 	w := &flinkWorld{world: &world{T: t, day: dayOf(t, *eventsFlag), rand: seeded(t)}, binary: filepath.Join(t.TempDir(), program), tmp: t.TempDir()}
 	copyTo(t, w.binary, "")
 	var err error
-	w.cluster, err = flinkcluster.Start(t.Context(), flinkcluster.Options{TaskManagers: taskManagers, Env: []string{"TMPDIR=" + w.tmp}})
+	o.Env = append(o.Env, "TMPDIR="+w.tmp)
+	w.cluster, err = flinkcluster.Start(t.Context(), o)
 	if errors.Is(err, exec.ErrNotFound) {
 		t.Skip(err)
 	}
@@ -79,6 +86,17 @@ func (w *flinkWorld) submit(lake string, args ...string) *job {
 	return j
 }
 
+// submitStream starts the stream on the cluster. It commits often, and has checkpoints often.
+func (w *flinkWorld) submitStream(args ...string) *job {
+	w.Helper()
+	w.n++
+	j := &job{summary: filepath.Join(w.TempDir(), "summary.json")}
+	args = slices.Concat([]string{"interactions", "--input", source, "--lake", w.lake, "--summary", j.summary, "--flush_interval=1s", "--flink_checkpoints=2s"},
+		w.flags(), w.endpoint(), args)
+	j.process = start(w.T, fmt.Sprintf("run %d", w.n), w.env(), args...)
+	return j
+}
+
 // flags are those by which a command runs on the cluster, but for the job server.
 func (w *flinkWorld) flags() []string {
 	return []string{"--runner=flink", "--flink_master", w.cluster.Master, "--environment_config", fmt.Sprintf(`{"command":%q}`, w.binary)}
@@ -98,6 +116,35 @@ func (w *flinkWorld) workers() (ids []string) {
 		ids = append(ids, strings.Fields(string(out))...)
 	}
 	return ids
+}
+
+// pool is a pool of workers that is not of the binary of the jobs.
+type pool struct {
+	*process
+	address string
+}
+
+func (w *flinkWorld) startPool() *pool {
+	w.Helper()
+	binary := filepath.Join(w.TempDir(), program)
+	copyTo(w.T, binary, "of a pool")
+	p := &pool{process: startBinary(w.T, binary, "the pool", []string{"TMPDIR=" + w.tmp}, "worker-pool", "--addr=127.0.0.1:0")}
+	until(w.T, "the pool has said where it is", func() bool {
+		_, address, said := strings.Cut(p.read(p.stdout), "--environment_config=")
+		p.address = strings.TrimSpace(address)
+		return said && strings.HasSuffix(address, "\n")
+	})
+	return p
+}
+
+// workers returns the ids of the processes that the pool has started, and that have become workers.
+func (p *pool) workers() []string {
+	p.t.Helper()
+	out, err := exec.CommandContext(p.t.Context(), "pgrep", "-P", fmt.Sprint(p.cmd.Process.Pid), "-f", "--", "--worker=true").Output()
+	if exit := new(exec.ExitError); err != nil && !errors.As(err, &exit) { // which says that there is none
+		p.t.Fatal(err)
+	}
+	return strings.Fields(string(out))
 }
 
 // nothingIsLeft waits until no worker is there, and sees that none has left a file.
@@ -163,11 +210,41 @@ func TestFlink(t *testing.T) {
 		}
 	})
 
+	// A pool starts the workers instead, of a binary that has to be sent to it. None is left when the job has ended, or the pool was killed.
+	t.Run("Pool", func(t *testing.T) {
+		w := *w
+		w.world = &world{T: t, day: w.day, lake: filepath.Join(t.TempDir(), "lake")}
+		pool := w.startPool()
+		external := append([]string{"--environment_type=EXTERNAL", "--environment_config", pool.address}, endpoint...)
+		w.wantCounts(w.submit(w.lake, external...).finish(), summary{
+			Outcome: "done", Read: int64(w.total.Events), Committed: int64(w.total.Rows),
+			Duplicate: int64(w.total.Repeated), DeadLettered: int64(w.total.Broken),
+		})
+		w.isTheTruth(0)
+		if log := pool.log(); !strings.Contains(log, "worker started") {
+			t.Errorf("the pool has started nothing: %s", log)
+		}
+		until(t, "no worker of the pool is left", func() bool { return len(pool.workers()) == 0 })
+		w.nothingIsLeft()
+
+		j := w.submit(filepath.Join(t.TempDir(), "lake"), external...)
+		until(t, "a worker of the pool runs", func() bool { return len(pool.workers()) > 0 })
+		workers := pool.workers()
+		pool.kill()
+		until(t, "its workers have ended", func() bool {
+			return exec.CommandContext(t.Context(), "ps", append([]string{"-o", "pid=", "-p"}, workers...)...).Run() != nil
+		})
+		j.signal(syscall.SIGINT)
+		j.wantExit(1)
+		w.nothingIsLeft()
+	})
+
 	for _, test := range []struct {
 		name string
 		args []string
 		want string // in the last line
 	}{
+		{"NoPool", append(endpoint, "--environment_type=EXTERNAL", "--environment_config=127.0.0.1:1"), "Connection refused"},
 		{"Translation", append(endpoint, "--flink_options=execution_mode_for_batch=SIDEWAYS"), "flink runner: job failed: java.lang.IllegalArgumentException: No enum constant"},
 		{"Refused", []string{"--flink_job_server", w.cluster.Software.JobServer, "--flink_options=parallelism=many"}, `Cannot deserialize value of type`},
 		{"Worker", append(endpoint, "--environment_config", `{"command":"/nowhere/backbone"}`), `Cannot run program "/nowhere/backbone"`},

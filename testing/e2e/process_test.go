@@ -75,9 +75,15 @@ func start(t *testing.T, name string, env []string, args ...string) *process {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return startBinary(t, self, name, env, args...)
+}
+
+// startBinary is start for a binary of the command that is not this one.
+func startBinary(t *testing.T, path, name string, env []string, args ...string) *process {
+	t.Helper()
 	dir := t.TempDir()
 	p := &process{t: t, name: name, stdout: filepath.Join(dir, "stdout"), stderr: filepath.Join(dir, "stderr"), ended: make(chan struct{})}
-	p.cmd = &exec.Cmd{Path: self, Args: append([]string{program}, args...), Env: append(os.Environ(), env...)}
+	p.cmd = &exec.Cmd{Path: path, Args: append([]string{program}, args...), Env: append(os.Environ(), env...)}
 	stdout, err := os.Create(p.stdout)
 	if err != nil {
 		t.Fatal(err)
@@ -204,6 +210,7 @@ type summary struct {
 	DeadLettered int64 `json:"dead_lettered"`
 	Late         int64
 	Files        int64
+	Partial      bool
 }
 
 func readSummary(t *testing.T, path string) summary {
@@ -217,7 +224,7 @@ func readSummary(t *testing.T, path string) summary {
 	if err := decoder.Decode(&s); err != nil {
 		t.Fatalf("summary %q: %v", path, err)
 	}
-	if s.Read != s.Committed+s.Duplicate+s.DeadLettered {
+	if !s.Partial && s.Read != s.Committed+s.Duplicate+s.DeadLettered {
 		t.Errorf("the summary does not balance: %+v", s)
 	}
 	return s

@@ -4,6 +4,7 @@ package flinkcluster_test
 
 import (
 	"errors"
+	"net"
 	"os"
 	"os/exec"
 	"syscall"
@@ -14,7 +15,11 @@ import (
 
 // A cluster comes up with all that was asked for, and nothing of it is left when it was closed.
 func TestCluster(t *testing.T) {
-	c, err := flinkcluster.Start(t.Context(), flinkcluster.Options{TaskManagers: 2})
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := flinkcluster.Start(t.Context(), flinkcluster.Options{TaskManagers: 2, WorkerPool: self})
 	if errors.Is(err, exec.ErrNotFound) {
 		t.Skip(err)
 	}
@@ -24,6 +29,13 @@ func TestCluster(t *testing.T) {
 	managers := c.TaskManagers()
 	if len(managers) != 2 {
 		t.Errorf("%d task managers, want 2", len(managers))
+	}
+	managers = append(managers, c.Process(flinkcluster.WorkerPool))
+	conn, err := net.Dial("tcp", c.WorkerPool)
+	if err != nil {
+		t.Error(err)
+	} else {
+		conn.Close()
 	}
 	if err := c.Close(); err != nil {
 		t.Fatal(err)

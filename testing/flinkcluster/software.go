@@ -54,7 +54,7 @@ func Fetch(ctx context.Context) (s Software, err error) {
 	if err != nil {
 		return s, err
 	}
-	sum := sha256.Sum256(append([]byte(flinkVersion+flinkSHA256+jobServerDigest), pom...))
+	sum := sha256.Sum256(append([]byte(flinkVersion+flinkSHA256+strings.Join(needed, " ")+jobServerDigest), pom...))
 	dir := filepath.Join(caches, "backbone", "flink-"+hex.EncodeToString(sum[:8]))
 	s = Software{Libraries: filepath.Join(dir, "lib"), JobServer: filepath.Join(dir, "job-server.jar")}
 	if whole(dir) {
@@ -110,8 +110,8 @@ func fetchFlink(ctx context.Context, dir string) error {
 	return errors.Join(os.Remove(archive), os.Remove(wanted))
 }
 
-// needed are the beginnings of the names of the jars that a process needs to run jobs of Beam: not Flink's SQL.
-var needed = []string{"flink-dist-", "log4j-"}
+// needed are the beginnings of the names of the jars that a process needs to run jobs of Beam, and to tell Prometheus of them: not Flink's SQL.
+var needed = []string{"flink-dist-", "log4j-", "flink-metrics-prometheus-"}
 
 func unpackLibraries(archive, dir string) error {
 	file, err := os.Open(archive)
@@ -136,7 +136,7 @@ func unpackLibraries(archive, dir string) error {
 		}
 		name := path.Base(header.Name)
 		isNeeded := func(prefix string) bool { return strings.HasPrefix(name, prefix) }
-		if path.Base(path.Dir(header.Name)) != "lib" || !slices.ContainsFunc(needed, isNeeded) {
+		if header.Typeflag != tar.TypeReg || !slices.ContainsFunc(needed, isNeeded) {
 			continue
 		}
 		if err := write(filepath.Join(dir, name), files); err != nil {

@@ -86,26 +86,45 @@ func (s *Signal) Close() error {
 
 // RequestDrain asks a run to drain, in whatever processes its parts are. It can't be taken back; to ask again does nothing.
 func RequestDrain(ctx context.Context, st *store.Store, runID string) error {
-	key, err := drainKey(runID)
-	if err != nil {
-		return err
-	}
-	_, err = st.Commit(ctx, key, nil) // somebody else may have asked before
-	return err
+	return Note(ctx, st, runID, drainName, nil)
 }
 
 // IsDrainRequested tells whether a run was asked to drain.
 func IsDrainRequested(ctx context.Context, st *store.Store, runID string) (bool, error) {
-	key, err := drainKey(runID)
+	key, err := noteKey(runID, drainName)
 	if err != nil {
 		return false, err
 	}
 	return st.Exists(ctx, key)
 }
 
-func drainKey(runID string) (string, error) {
+const drainName = "drain"
+
+// Note keeps something of a launch in the lake, for its other processes and for who comes later. Of two notes of one name, the first stays.
+func Note(ctx context.Context, st *store.Store, runID, name string, body []byte) error {
+	key, err := noteKey(runID, name)
+	if err != nil {
+		return err
+	}
+	_, err = st.Commit(ctx, key, body)
+	return err
+}
+
+// NoteOf returns what Note keeps. An error that Is store.ErrNotFound says that there is none.
+func NoteOf(ctx context.Context, st *store.Store, runID, name string) ([]byte, error) {
+	key, err := noteKey(runID, name)
+	if err != nil {
+		return nil, err
+	}
+	return st.ReadAll(ctx, key, maxNote)
+}
+
+// maxNote is the size of the largest note, in bytes.
+const maxNote = 16 << 20
+
+func noteKey(runID, name string) (string, error) {
 	if runID == "" || path.Base(runID) != runID {
 		return "", fmt.Errorf("run id is %q; it must be a name without slashes", runID)
 	}
-	return path.Join(runsFolder, runID, "drain"), nil
+	return path.Join(runsFolder, runID, name), nil
 }

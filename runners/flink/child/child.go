@@ -27,14 +27,17 @@ type Process struct {
 	err   error         // of Wait; to be read after ended
 }
 
-// Start runs cmd under a name for people. What it prints is appended to the file at log.
+// Start runs cmd under a name for people. What it prints is appended to the file at log, or, if that is "", goes where cmd says.
 func Start(name, log string, cmd *exec.Cmd) (*Process, error) {
-	out, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("log of %s: %w", name, err)
+	if log != "" {
+		out, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+		if err != nil {
+			return nil, fmt.Errorf("log of %s: %w", name, err)
+		}
+		defer func() { _ = out.Close() }() // the process has its own
+		cmd.Stdout, cmd.Stderr = out, out
 	}
-	defer func() { _ = out.Close() }() // the process has its own
-	cmd.Stdout, cmd.Stderr, cmd.SysProcAttr = out, out, attributes()
+	cmd.SysProcAttr = attributes()
 	p := &Process{name: name, log: log, cmd: cmd, ended: make(chan struct{})}
 	started := make(chan error)
 	go func() {
@@ -74,6 +77,12 @@ func (p *Process) Stop(grace time.Duration) error {
 	return nil
 }
 
+// Kill ends the process as the kernel does where memory is short: at once, and not what it has started.
+func (p *Process) Kill() {
+	_ = p.cmd.Process.Kill() // it may have ended
+	<-p.ended
+}
+
 // Await calls ready until it returns nil, every 200 ms. It gives up with an error that has the end of the log when the process has
 // ended, and with ready's last error when ctx is done.
 func (p *Process) Await(ctx context.Context, ready func() error) error {
@@ -84,7 +93,7 @@ func (p *Process) Await(ctx context.Context, ready func() error) error {
 		}
 		select {
 		case <-p.ended:
-			return fmt.Errorf("%s has ended (%w); its log %s ends with: %s", p.name, p.exit(), p.log, p.Tail(5))
+			return fmt.Errorf("%s has ended (%w); its log %s ends with: %s", p.name, p.Exit(), p.log, p.Tail(5))
 		case <-ctx.Done():
 			return fmt.Errorf("%s is not ready (%w): %w; its log is %s", p.name, context.Cause(ctx), err, p.log)
 		case <-time.After(200 * time.Millisecond):
@@ -92,7 +101,8 @@ func (p *Process) Await(ctx context.Context, ready func() error) error {
 	}
 }
 
-func (p *Process) exit() error {
+// Exit says how the process has ended, also where that was well. It may be called when Ended is closed.
+func (p *Process) Exit() error {
 	if p.err == nil {
 		return errors.New("exit status 0")
 	}
