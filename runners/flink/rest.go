@@ -250,15 +250,21 @@ func (r rest) accumulated(ctx context.Context, id string) (all []*pipepb.Monitor
 	return all, nil
 }
 
-// restarts returns how often a job was begun again.
-func (r rest) restarts(ctx context.Context, id string) (int, error) {
-	var answer []struct {
+// isResumed tells whether a job was begun again, or from a savepoint. A job manager knows of no more than what was in its own time.
+func (r rest) isResumed(ctx context.Context, id string) (bool, error) {
+	var restarts []struct {
 		Value string `json:"value"`
 	}
-	if err := r.get(ctx, "/jobs/"+id+"/metrics?get=numRestarts", &answer); err != nil || len(answer) == 0 {
-		return 0, err
+	if err := r.get(ctx, "/jobs/"+id+"/metrics?get=numRestarts", &restarts); err != nil {
+		return false, err
 	}
-	return strconv.Atoi(answer[0].Value)
+	var checkpoints struct {
+		Counts struct {
+			Restored int `json:"restored"`
+		} `json:"counts"`
+	}
+	err := r.get(ctx, "/jobs/"+id+"/checkpoints", &checkpoints)
+	return checkpoints.Counts.Restored > 0 || len(restarts) > 0 && restarts[0].Value != "0", err
 }
 
 // vertices returns the ids of the parts of a job.

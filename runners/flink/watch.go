@@ -332,11 +332,13 @@ func (w *watcher) result(ctx context.Context, outcome Outcome) (r Result, err er
 		if all, err = w.manager.accumulated(ctx, j.ID); err != nil {
 			return r, err
 		}
-		attempts, err := w.manager.restarts(ctx, j.ID)
-		if err != nil {
-			return r, err
+		if w.Streaming { // a job of files reads all of them again
+			resumed, err := w.manager.isResumed(ctx, j.ID)
+			if err != nil {
+				return r, err
+			}
+			r.Partial = r.Partial || resumed
 		}
-		r.Partial = r.Partial || w.Streaming && (attempts > 0 || w.Savepoint != "")
 	default:
 		response, err := w.client.GetJobMetrics(ctx, &jobpb.GetJobMetricsRequest{JobId: w.id})
 		if err != nil {
