@@ -78,7 +78,7 @@ fuzz: ## run each fuzz test for a short time (FUZZTIME=20s)
 		$(GO) test -run='^$$' -fuzz="^$$name\$$" -fuzztime=$(FUZZTIME) "$$(dirname $$file)" || exit 1; done
 
 .PHONY: bench
-bench: ## compare with the same job in plain Go, DuckDB and Bytewax: tables of ratios
+bench: ## compare with the same job in plain Go, DuckDB and Bytewax, and on Flink: tables of ratios
 	$(GO) run ./testing/bench
 
 .PHONY: ci

@@ -152,6 +152,9 @@ func (o Options) runner() map[string]string {
 	}
 	if o.Streaming {
 		all["streaming"] = "true"
+	} else {
+		// Chunks of rows are not copied from one step to the next, which takes a sixth of the processor time.
+		all["object_reuse"] = "true"
 	}
 	if o.Master != "" {
 		all["flink_master"] = o.Master

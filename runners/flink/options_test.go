@@ -55,7 +55,10 @@ func TestValidate(t *testing.T) {
 // Without these options, jobs look healthy and do nothing.
 func TestRunnerOptions(t *testing.T) {
 	o := Defaults()
-	always := map[string]string{"job_name": "", "backbone_run_id": "", "backbone_lake": "", "checkpointing_interval": "10000", "finish_bundle_before_checkpointing": "true"}
+	always := map[string]string{
+		"job_name": "", "backbone_run_id": "", "backbone_lake": "", "checkpointing_interval": "10000",
+		"finish_bundle_before_checkpointing": "true", "object_reuse": "true",
+	}
 	if diff := cmp.Diff(always, o.runner()); diff != "" {
 		t.Errorf("of files (-want +got):\n%s", diff)
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -319,5 +320,35 @@ func TestCheckJoined(t *testing.T) {
 		if err := checkJoined([]byte(out), 2002); (err == nil) != right {
 			t.Errorf("checkJoined(%s) = %v", out, err)
 		}
+	}
+}
+
+// What a process takes counts while it runs, and with its parent afterwards.
+func TestDescendants(t *testing.T) {
+	before, err := descendants()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), "cat")
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	during, err := descendants()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Contains(during.processes, cmd.Process.Pid) {
+		t.Errorf("processes are %v, want %d among them", during.processes, cmd.Process.Pid)
+	}
+	if err := errors.Join(in.Close(), cmd.Wait()); err != nil {
+		t.Error(err)
+	}
+	after, err := untilIdle(t.Context(), len(before.processes))
+	if err != nil || slices.Contains(after.processes, cmd.Process.Pid) {
+		t.Errorf("processes are %v, error %v; want %d no longer", after.processes, err, cmd.Process.Pid)
 	}
 }

@@ -1,6 +1,6 @@
 // Command bench measures "backbone interactions" against the same job in plain Go (testing/bench/plain) and in
-// DuckDB's SQL (sql.py), "backbone catalog" against DuckDB's SQL (catalog.py), and its join of contexts against Bytewax (join.py), and
-// prints tables of ratios.
+// DuckDB's SQL (sql.py), "backbone catalog" against DuckDB's SQL (catalog.py), its join of contexts against Bytewax (join.py), and a cluster of
+// Flink on this machine against the direct runner, and prints tables of ratios.
 //
 //	go run ./testing/bench
 //	go run ./testing/bench -events 300000 -rounds 1 -only batch,stream -json bench.json
@@ -73,6 +73,7 @@ var parts = []struct {
 	{"catalog", (*bench).catalog},
 	{"join", (*bench).join},
 	{"windows", one((*bench).windows)},
+	{"flink", one((*bench).flink)},
 }
 
 // one is for a part of one section.
