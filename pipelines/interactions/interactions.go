@@ -218,14 +218,15 @@ const maxPackets = 64
 func (p *Plan) lake() lake.Options {
 	return lake.Options{
 		URL: p.Lake, Layouts: p.Layouts, RunID: p.RunID, SpillDir: p.SpillDir, Bounded: !p.Streaming(), Limits: p.Limits, Grace: p.Grace,
-		Memory: p.IDMemory, Digests: p.hasWindows(),
+		Memory: p.IDMemory, Digests: p.hasWindows(), Remote: p.Remote,
 	}
 }
 
 // windows returns how windows are computed.
 func (p *Plan) windows() windows.Options {
 	w := p.Windows
-	w.URL, w.RunID, w.Layout, w.Grace, w.Bounded = p.Lake, p.RunID, p.Layouts[schemas.Interactions.Name].String(), p.Grace, !p.Streaming()
+	w.URL, w.RunID, w.Layout, w.Grace = p.Lake, p.RunID, p.Layouts[schemas.Interactions.Name].String(), p.Grace
+	w.Bounded, w.Remote = !p.Streaming(), p.Remote
 	return w
 }
 

@@ -73,6 +73,11 @@ type Options struct {
 	Windows windows.Options
 	// RunID names the launch. Required.
 	RunID string
+	// Remote says that what is built runs in other processes than the launcher's: on a cluster. A stream is drained by
+	// lake.RequestDrain then.
+	Remote bool
+	// Lanes are how many readers of a subscription there are, on different workers where there are some. Default: 1.
+	Lanes int
 }
 
 // Defaults returns the options that hold where nothing else is said.
@@ -230,8 +235,13 @@ const contextRefresh = time.Second
 // pubsub returns how the subscription of an input is read.
 func (o Options) pubsub(in input) pubsub.Options {
 	name, _ := subscription(in.urls)
+	drain := ""
+	if o.Remote {
+		drain = o.Lake
+	}
 	return pubsub.Options{
 		Subscription: name, RunID: o.RunID, Disorder: o.Disorder, Idle: o.Idle, MaxOutstanding: o.MaxOutstanding, Delay: in.delay,
+		Lake: drain, Lanes: o.Lanes,
 		// The watermark waits until what made it move is committed.
 		Hold: in.flush + 2*time.Second,
 	}.WithDefaults()

@@ -208,7 +208,9 @@ func carry(ctx context.Context, j journey) (s summary, err error) {
 			select {
 			case <-j.drain:
 				j.log.Info("draining: committing what was received; a second signal stops at once")
-				r.Drain()
+				if err := j.requestDrain(ctx, r); err != nil {
+					j.log.Error("the run cannot be drained; a second signal stops it at once", "error", err)
+				}
 			case <-ended:
 			}
 		}()
@@ -220,13 +222,15 @@ func carry(ctx context.Context, j journey) (s summary, err error) {
 	}
 	var counts map[string]int64
 	if j.submit != nil {
-		counts, err = j.submit(ctx, p)
+		result, failed := j.submit(ctx, p)
+		counts, err = result.Counts, failed
+		s.Outcome, s.Partial = outcomes[result.Outcome], result.Partial
 	} else {
 		err = direct.Submit(ctx, p)
 		counts = r.Counts()
 	}
 	err = errors.Join(err, heapProfile(j.heap))
-	if err == nil && r.IsDraining() {
+	if err == nil && s.Outcome == "" && j.Streaming() { // else it has no end
 		s.Outcome = outcomeDrained
 	}
 	if at := interactions.Watermark(r, plan); !at.IsZero() {
@@ -246,6 +250,22 @@ func carry(ctx context.Context, j journey) (s summary, err error) {
 			"private", counts["context/private"], "garbage", counts["context/garbage"], "failed", counts["context/failed"])
 	}
 	return s, err
+}
+
+// outcomes are those of a summary, by what became of a job.
+var outcomes = map[flink.Outcome]string{flink.Detached: outcomeSubmitted, flink.Stopped: outcomeStopped, flink.There: outcomeThere}
+
+// requestDrain has the run commit what it holds and end, wherever its parts are.
+func (j journey) requestDrain(ctx context.Context, r *run.Run) error {
+	r.Drain()
+	if !j.Remote {
+		return nil
+	}
+	st, err := lake.OpenStore(ctx, r, j.Lake)
+	if err != nil {
+		return err
+	}
+	return lake.RequestDrain(ctx, st, r.ID)
 }
 
 func interactionsProgress(r *run.Run, p *interactions.Plan) progress {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -24,14 +25,17 @@ func flinkFlags(f *pflag.FlagSet, o *flink.Options) {
 	f.StringVar(&o.Jar, "flink_job_server", "", "Flink: `JAR` of Beam's job server, to start one for this job; or name one that runs with --endpoint")
 	f.DurationVar(&o.Checkpoints, "flink_checkpoints", o.Checkpoints, "Flink: time from one checkpoint of a stream to the next")
 	f.StringVar(&o.StateBackend, "flink_state_backend", "", "Flink: `BACKEND` that keeps the state: hashmap, rocksdb (default that of the cluster)")
-	f.StringVar(&o.Savepoint, "flink_savepoint", "", "Flink: `URL` of a savepoint to begin from")
+	f.StringVar(&o.Savepoint, "flink_savepoint", "", "Flink: `URL` of a savepoint, or of a checkpoint, to begin from")
+	f.StringVar(&o.SavepointDir, "flink_savepoint_dir", "", "Flink: `URL` of a folder for savepoints (default that of the cluster)")
+	f.BoolVar(&o.Upgrade, "flink_upgrade", false, "Flink: take the place of the stream of that name that runs, with its state; refused before it is stopped where the graph is another")
 	f.IntVar(&o.Restarts, "flink_restarts", o.Restarts, "Flink: how often a job that fails is begun again (-1: as the cluster says)")
 	f.DurationVar(&o.RestartDelay, "flink_restart_delay", o.RestartDelay, "Flink: how long it waits before it does")
+	f.BoolVar(&o.Detach, "flink_detach", false, "Flink: leave the job alone as soon as it runs; see backbone jobs")
 	f.StringToStringVar(&o.More, "flink_options", nil, "Flink: other options of Beam's runner, as `NAME=VALUE`,...")
 }
 
 // submitter runs a pipeline to its end and returns what was counted.
-type submitter = func(context.Context, *beam.Pipeline) (map[string]int64, error)
+type submitter = func(context.Context, *beam.Pipeline) (flink.Result, error)
 
 // runner returns what runs the pipeline as flags say, nil for the direct runner, and changes in o what the runner cannot do.
 func (o *interactionsOptions) runner(flags *pflag.FlagSet) (submitter, error) {
@@ -39,14 +43,11 @@ func (o *interactionsOptions) runner(flags *pflag.FlagSet) (submitter, error) {
 		return nil, refuseRunner("interactions", flags, runnerFlink)
 	}
 	var errs []error
-	if o.Streaming() {
-		errs = append(errs, fmt.Errorf("input is %q; on Flink, interactions reads files in this version: leave --runner out", o.Input))
-	}
 	if dir, ok := given(flags, "spill_dir"); ok {
 		errs = append(errs, fmt.Errorf("spill_dir is %q; on Flink, rows wait in its own memory and files: leave --spill_dir out", dir))
 	}
 	if *jobopts.Async {
-		errs = append(errs, errors.New("async is set; the command follows the job to its end, to tell what became of the rows: leave --async out"))
+		errs = append(errs, errors.New("async is set, which says less than --flink_detach: leave --async out"))
 	}
 	for _, path := range slices.Concat(pointers(o.Input), pointers(o.Context), []*string{&o.Lake, &o.GeoDB}) {
 		errs = append(errs, makeAbsolute(path))
@@ -55,15 +56,23 @@ func (o *interactionsOptions) runner(flags *pflag.FlagSet) (submitter, error) {
 	o.flink.Name, o.flink.Streaming = *jobopts.JobName, o.Streaming()
 	if o.flink.Name == "" {
 		o.flink.Name = "backbone-interactions-" + strings.ToLower(o.RunID)
+		if o.Streaming() { // one stream reads a subscription
+			o.flink.Name = "backbone-interactions-" + path.Base(o.Input[0])
+		}
 	}
-	o.flink.Tags = map[string]string{flink.RunTag: o.RunID, flink.LakeTag: o.Lake}
+	o.flink.RunID, o.flink.Lake = o.RunID, o.Lake
 	o.flink.Endpoint, o.flink.Parallelism = *jobopts.Endpoint, *jobopts.Parallelism
 	o.flink.Worker = flink.Worker{Kind: *jobopts.EnvironmentType, Config: *jobopts.EnvironmentConfig, Binary: *jobopts.WorkerBinary}
 	errs = append(errs, o.flink.Validate())
-	return func(ctx context.Context, p *beam.Pipeline) (map[string]int64, error) {
+	o.Remote, o.Lanes = true, lanes(o.flink.Parallelism)
+	return func(ctx context.Context, p *beam.Pipeline) (flink.Result, error) {
 		return flink.Submit(ctx, p, o.flink)
 	}, errors.Join(errs...)
 }
+
+// lanes returns how many readers of a subscription there are, so that each part of a job has one and, since Flink spreads them by
+// chance, some more.
+func lanes(parallelism int) int { return 4 * max(parallelism, 4) }
 
 func pointers(all []string) (p []*string) {
 	for i := range all {

@@ -16,8 +16,10 @@ import (
 type Options struct {
 	// Name of the job, in Flink's pages and for `backbone jobs`. Required.
 	Name string
-	// Tags are what a job manager tells of the job, by their names: [RunTag], [LakeTag].
-	Tags map[string]string
+	// RunID names the launch. Required.
+	RunID string
+	// Lake is the URL of the lake that the job writes to, where what processes of a launch tell each other is kept. Required.
+	Lake string
 	// Streaming says that the job has a source that never ends.
 	Streaming bool
 	// Master is HOST:PORT of the job manager's REST service. Default: what the job server was told.
@@ -32,8 +34,12 @@ type Options struct {
 	Checkpoints time.Duration
 	// StateBackend is hashmap, rocksdb or the name of a class. Default: that of the cluster.
 	StateBackend string
-	// Savepoint is the URL of a savepoint to begin from. Default: none.
+	// Savepoint is the URL of a savepoint, or of a checkpoint, to begin from. Default: none.
 	Savepoint string
+	// SavepointDir is the URL of a folder for savepoints. Default: that of the cluster.
+	SavepointDir string
+	// Upgrade takes the place of the job of that name that runs: it is stopped with a savepoint, from which this one begins.
+	Upgrade bool
 	// Restarts is how often a job that fails is begun again, from its last checkpoint. Default: as the cluster says.
 	Restarts int
 	// RestartDelay is how long Flink waits before it does.
@@ -42,6 +48,8 @@ type Options struct {
 	More map[string]string
 	// Worker says how workers are started.
 	Worker Worker
+	// Detach leaves the job alone as soon as it runs.
+	Detach bool
 }
 
 // Defaults returns the options that hold where nothing else is said.
@@ -49,7 +57,7 @@ func Defaults() Options {
 	return Options{Parallelism: -1, Checkpoints: 10 * time.Second, Restarts: -1, RestartDelay: 10 * time.Second}
 }
 
-// Tags of a job.
+// What a job manager tells of a job.
 const (
 	// RunTag is the id of the launch.
 	RunTag = "run_id"
@@ -87,6 +95,15 @@ func (o Options) Validate() error {
 	}
 	if o.Master != "" {
 		address("flink_master", o.Master)
+	}
+	if o.Master == "" && (o.Streaming || o.Detach) {
+		fail("flink_master is required for a stream, and with --detach: HOST:PORT of the job manager's REST service")
+	}
+	if o.Upgrade && (!o.Streaming || o.Savepoint != "") {
+		fail("flink_upgrade is set; it is for streams, and begins from a savepoint that it makes: leave it out, or flink_savepoint")
+	}
+	if o.Detach && strings.EqualFold(o.Worker.Kind, Loopback) {
+		fail("environment_type is LOOPBACK, and detach is set; the process that submits the job works for it: leave one of them out")
 	}
 	if o.Parallelism == 0 || o.Parallelism < -1 {
 		fail("parallelism is %d; it must be 1 or more, or -1 for that of the cluster", o.Parallelism)
@@ -142,7 +159,7 @@ func (o Options) runner() map[string]string {
 		all["number_of_execution_retries"] = strconv.Itoa(o.Restarts)
 		all["execution_retry_delay"] = milliseconds(o.RestartDelay)
 	}
-	for name, value := range o.Tags {
+	for name, value := range map[string]string{RunTag: o.RunID, LakeTag: o.Lake} {
 		all[tagPrefix+name] = value
 	}
 	maps.Copy(all, o.More)

@@ -55,12 +55,12 @@ func TestValidate(t *testing.T) {
 // Without these options, jobs look healthy and do nothing.
 func TestRunnerOptions(t *testing.T) {
 	o := Defaults()
-	always := map[string]string{"job_name": "", "checkpointing_interval": "10000", "finish_bundle_before_checkpointing": "true"}
+	always := map[string]string{"job_name": "", "backbone_run_id": "", "backbone_lake": "", "checkpointing_interval": "10000", "finish_bundle_before_checkpointing": "true"}
 	if diff := cmp.Diff(always, o.runner()); diff != "" {
 		t.Errorf("of files (-want +got):\n%s", diff)
 	}
 	o.Streaming, o.Master, o.StateBackend, o.Savepoint, o.Restarts = true, "m:1", "rocksdb", "file:///s", 3
-	o.Name, o.Tags = "a day", map[string]string{RunTag: "7", LakeTag: "/lake"}
+	o.Name, o.RunID, o.Lake = "a day", "7", "/lake"
 	o.More = map[string]string{"max_bundle_size": "1", "checkpointing_interval": "700"}
 	want := map[string]string{
 		"checkpointing_interval": "700", "finish_bundle_before_checkpointing": "true", "streaming": "true", "flink_master": "m:1", "state_backend": "rocksdb",

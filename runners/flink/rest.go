@@ -1,14 +1,22 @@
 package flink
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
+
+	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
+	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
+	"google.golang.org/protobuf/encoding/protojson"
 )
 
 // rest is the REST service of a job manager.
@@ -16,8 +24,11 @@ type rest struct {
 	master string // HOST:PORT
 }
 
-// call makes a request, and decodes its answer into answer, unless that is nil.
-func (r rest) call(ctx context.Context, method, path string, answer any) (err error) {
+// errNotThere says that a job manager does not know what it was asked for.
+var errNotThere = errors.New("not there")
+
+// call makes a request with what is sent as JSON, unless that is nil, and decodes its answer into answer, unless that is nil.
+func (r rest) call(ctx context.Context, method, path string, sent, answer any) (err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("job manager %s: %s %s: %w", r.master, method, path, err)
@@ -25,26 +36,41 @@ func (r rest) call(ctx context.Context, method, path string, answer any) (err er
 	}()
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, method, "http://"+r.master+path, nil)
+	var body io.Reader
+	if sent != nil {
+		text, err := json.Marshal(sent)
+		if err != nil {
+			return err
+		}
+		body = strings.NewReader(string(text))
+	}
+	request, err := http.NewRequestWithContext(ctx, method, "http://"+r.master+path, body)
 	if err != nil {
 		return err
 	}
+	request.Header.Set("Content-Type", "application/json")
 	response, err := (&http.Client{}).Do(request)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = response.Body.Close() }() // only read
-	body, err := io.ReadAll(io.LimitReader(response.Body, 16<<20))
+	text, err := io.ReadAll(io.LimitReader(response.Body, 64<<20))
 	if err != nil {
 		return err
 	}
-	if response.StatusCode >= http.StatusBadRequest {
-		return fmt.Errorf("%s: %.300s", response.Status, body)
-	}
-	if answer == nil {
+	switch {
+	case response.StatusCode == http.StatusNotFound:
+		return fmt.Errorf("%w: %.300s", errNotThere, text)
+	case response.StatusCode >= http.StatusBadRequest:
+		return fmt.Errorf("%s: %.300s", response.Status, text)
+	case answer == nil:
 		return nil
 	}
-	return json.Unmarshal(body, answer)
+	return json.Unmarshal(text, answer)
+}
+
+func (r rest) get(ctx context.Context, path string, answer any) error {
+	return r.call(ctx, http.MethodGet, path, nil, answer)
 }
 
 // job is a job as Flink knows it.
@@ -52,61 +78,259 @@ type job struct {
 	ID    string `json:"jid"`
 	Name  string `json:"name"`
 	State string `json:"state"`
+	Start int64  `json:"start-time"` // milliseconds since 1970
 }
+
+// The states of a job that are of interest; there are more.
+const (
+	stateRunning    = "RUNNING"
+	stateRestarting = "RESTARTING"
+	stateFinished   = "FINISHED"
+	stateCancelled  = "CANCELED"
+	stateFailed     = "FAILED"
+)
 
 // ended tells whether the job runs no longer, and will not again.
 func (j job) ended() bool {
-	return j.State == "FINISHED" || j.State == "CANCELED" || j.State == "FAILED"
+	return j.State == stateFinished || j.State == stateCancelled || j.State == stateFailed
 }
 
-// nameOf is the name that the job server gives a job in Flink, by the id that it gives it itself.
-func nameOf(id string) string {
-	i := strings.LastIndexByte(id, '_')
-	return id[:max(i, 0)]
-}
-
-// find returns the job of a name; ok is false where there is none.
-func (r rest) find(ctx context.Context, name string) (found job, ok bool, err error) {
+// jobs returns all jobs that the job manager remembers, in the order of their start.
+func (r rest) jobs(ctx context.Context) ([]job, error) {
 	var overview struct {
 		Jobs []job `json:"jobs"`
 	}
-	if err := r.call(ctx, http.MethodGet, "/jobs/overview", &overview); err != nil {
+	if err := r.get(ctx, "/jobs/overview", &overview); err != nil {
+		return nil, err
+	}
+	slices.SortFunc(overview.Jobs, func(a, b job) int { return cmp.Or(cmp.Compare(a.Start, b.Start), cmp.Compare(a.ID, b.ID)) })
+	return overview.Jobs, nil
+}
+
+// running returns the first job of a name that has not ended; ok is false where there is none.
+func (r rest) running(ctx context.Context, name string) (found job, ok bool, err error) {
+	all, err := r.jobs(ctx)
+	for _, j := range all {
+		if j.Name == name && !j.ended() {
+			return j, true, nil
+		}
+	}
+	return job{}, false, err
+}
+
+// tags returns what a job says of itself; see Options.Tags.
+func (r rest) tags(ctx context.Context, id string) (map[string]string, error) {
+	var config struct {
+		Execution struct {
+			User map[string]string `json:"user-config"`
+		} `json:"execution-config"`
+	}
+	if err := r.get(ctx, "/jobs/"+id+"/config", &config); err != nil {
+		return nil, err
+	}
+	tags := map[string]string{}
+	for _, name := range []string{RunTag, LakeTag} {
+		tags[name] = config.Execution.User[camel(tagPrefix+name)]
+	}
+	return tags, nil
+}
+
+// camel is the name of an option as Java has it: camel_case is camelCase.
+func camel(name string) string {
+	first, rest, _ := strings.Cut(name, "_")
+	for _, word := range strings.Split(rest, "_") {
+		if word != "" {
+			first += strings.ToUpper(word[:1]) + word[1:]
+		}
+	}
+	return first
+}
+
+// find returns the job of a launch, by its name and its tag; ok is false where there is none.
+func (r rest) find(ctx context.Context, name, runID string) (found job, ok bool, err error) {
+	all, err := r.jobs(ctx)
+	if err != nil {
 		return job{}, false, err
 	}
-	for _, j := range overview.Jobs {
-		if j.Name == name {
+	for _, j := range slices.Backward(all) {
+		if j.Name != name {
+			continue
+		}
+		tags, err := r.tags(ctx, j.ID)
+		if errors.Is(err, errNotThere) {
+			continue // it is just being made, or forgotten
+		}
+		if err != nil {
+			return job{}, false, err
+		}
+		if tags[RunTag] == runID {
 			return j, true, nil
 		}
 	}
 	return job{}, false, nil
 }
 
-// lag is how much later than a job server takes a job it can be in Flink.
-const lag = 10 * time.Second
-
-// cancel cancels the job of a name, and waits for its end. A job that is not there may be on its way from the job server: it is waited for
-// as long as lag.
-func (r rest) cancel(ctx context.Context, name string) error {
-	if r.master == "" {
-		return errors.New("flink_master is not given, and a job server does not cancel jobs of files")
+// state returns the state of a job.
+func (r rest) state(ctx context.Context, id string) (string, error) {
+	var status struct {
+		Status string `json:"status"`
 	}
-	asked := false
-	for since := time.Now(); ; {
-		found, ok, err := r.find(ctx, name)
-		switch {
-		case err != nil:
-			return err
-		case ok && found.ended(), !ok && time.Since(since) > lag:
-			return nil
-		case ok && !asked:
-			if err := r.call(ctx, http.MethodPatch, "/jobs/"+found.ID+"?mode=cancel", nil); err != nil {
-				return err
-			}
-			asked = true
+	err := r.get(ctx, "/jobs/"+id+"/status", &status)
+	return status.Status, err
+}
+
+// cause returns why a job has failed, as a stack trace, as far as the job manager tells.
+func (r rest) cause(ctx context.Context, id string) (string, error) {
+	var answer struct {
+		Root string `json:"root-exception"`
+	}
+	err := r.get(ctx, "/jobs/"+id+"/exceptions?maxExceptions=1", &answer)
+	return answer.Root, err
+}
+
+// lastCheckpoint returns the URL of the last checkpoint of a job that was completed; "" where there is none.
+func (r rest) lastCheckpoint(ctx context.Context, id string) (string, error) {
+	var answer struct {
+		Latest struct {
+			Completed *struct {
+				Path string `json:"external_path"`
+			} `json:"completed"`
+		} `json:"latest"`
+	}
+	if err := r.get(ctx, "/jobs/"+id+"/checkpoints", &answer); err != nil || answer.Latest.Completed == nil {
+		return "", err
+	}
+	return answer.Latest.Completed.Path, nil
+}
+
+// accumulated returns Beam's metrics of a job that has ended.
+func (r rest) accumulated(ctx context.Context, id string) (all []*pipepb.MonitoringInfo, err error) {
+	// A job manager answers from what it has looked up some seconds ago.
+	for state := ""; !(job{State: state}).ended(); {
+		var answer struct {
+			State string `json:"state"`
+		}
+		if err := r.get(ctx, "/jobs/"+id, &answer); err != nil {
+			return nil, err
+		}
+		if state = answer.State; (job{State: state}).ended() {
+			break
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("job %s has not ended: %w", name, ctx.Err())
+			return nil, ctx.Err()
+		case <-time.After(every):
+		}
+	}
+	var answer struct {
+		All []struct {
+			Name  string `json:"name"`
+			Value string `json:"value"`
+		} `json:"user-task-accumulators"`
+	}
+	if err := r.get(ctx, "/jobs/"+id+"/accumulators", &answer); err != nil {
+		return nil, err
+	}
+	for _, a := range answer.All {
+		if a.Name != "__metricscontainers" {
+			continue
+		}
+		var results struct {
+			Metrics json.RawMessage `json:"metrics"`
+		}
+		var metrics jobpb.MetricResults
+		if err := json.Unmarshal([]byte(a.Value), &results); err != nil {
+			return nil, fmt.Errorf("metrics of job %s: %w", id, err)
+		}
+		if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(results.Metrics, &metrics); err != nil {
+			return nil, fmt.Errorf("metrics of job %s: %w", id, err)
+		}
+		all = append(all, metrics.GetAttempted()...)
+	}
+	return all, nil
+}
+
+// restarts returns how often a job was begun again.
+func (r rest) restarts(ctx context.Context, id string) (int, error) {
+	var answer []struct {
+		Value string `json:"value"`
+	}
+	if err := r.get(ctx, "/jobs/"+id+"/metrics?get=numRestarts", &answer); err != nil || len(answer) == 0 {
+		return 0, err
+	}
+	return strconv.Atoi(answer[0].Value)
+}
+
+// vertices returns the ids of the parts of a job.
+func (r rest) vertices(ctx context.Context, id string) (ids []string, err error) {
+	var answer struct {
+		Vertices []struct {
+			ID string `json:"id"`
+		} `json:"vertices"`
+	}
+	if err := r.get(ctx, "/jobs/"+id, &answer); err != nil {
+		return nil, err
+	}
+	for _, v := range answer.Vertices {
+		ids = append(ids, v.ID)
+	}
+	return ids, nil
+}
+
+// lastWatermark is Beam's, in milliseconds. That of Flink is later still; one day before it, the global window ends.
+const lastWatermark = math.MaxInt64 / 1000
+
+// isThrough tells whether all that the sources of a job have read is through, and nothing more comes: the watermark of each part is the last.
+func (r rest) isThrough(ctx context.Context, id string) (bool, error) {
+	vertices, err := r.vertices(ctx, id)
+	if err != nil {
+		return false, err
+	}
+	seen := false
+	for _, v := range vertices {
+		var marks []struct {
+			Value string `json:"value"`
+		}
+		if err := r.get(ctx, "/jobs/"+id+"/vertices/"+v+"/watermarks", &marks); err != nil {
+			return false, err
+		}
+		for _, m := range marks { // a source has none
+			if !isLast(m.Value) {
+				return false, nil
+			}
+			seen = true
+		}
+	}
+	return seen, nil
+}
+
+// isLast tells whether a watermark, in milliseconds, is the last; it is no number where there is none yet.
+func isLast(watermark string) bool {
+	at, err := strconv.ParseInt(watermark, 10, 64)
+	return err == nil && at >= lastWatermark
+}
+
+// cancel cancels a job, and waits for its end.
+func (r rest) cancel(ctx context.Context, id string) error {
+	if err := r.call(ctx, http.MethodPatch, "/jobs/"+id+"?mode=cancel", nil, nil); err != nil {
+		return err
+	}
+	return r.gone(ctx, id)
+}
+
+// gone waits for the end of a job.
+func (r rest) gone(ctx context.Context, id string) error {
+	for {
+		state, err := r.state(ctx, id)
+		switch {
+		case errors.Is(err, errNotThere) || err == nil && (job{State: state}).ended():
+			return nil
+		case err != nil && ctx.Err() == nil:
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("job %s has not ended: %w", id, ctx.Err())
 		case <-time.After(200 * time.Millisecond):
 		}
 	}

@@ -19,54 +19,115 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 )
 
-// Submit runs p to its end, and returns what its functions have counted, by "namespace/name", as far as Flink tells. Cancelling ctx cancels
-// the job. o must have passed Validate.
-func Submit(ctx context.Context, p *beam.Pipeline, o Options) (counts map[string]int64, failed error) {
+// Result is what became of a job.
+type Result struct {
+	// Outcome says what it is.
+	Outcome Outcome
+	// Counts are what its functions have counted, by "namespace/name", as far as Flink tells.
+	Counts map[string]int64
+	// Partial says that they are not those of the whole job: it goes on where another one, or an attempt before, has stopped.
+	Partial bool
+}
+
+// Outcome is how a submission ended.
+type Outcome int
+
+const (
+	// Ended is a job that has ended well.
+	Ended Outcome = iota
+	// Detached is a job that runs, and is left alone.
+	Detached
+	// Stopped is a stream that was stopped with a savepoint.
+	Stopped
+	// There is a job that was not submitted, since another of its name runs.
+	There
+)
+
+// Submit runs p to its end, or as far as o says. Cancelling ctx cancels the job. Where another job of the name runs, nothing is done.
+// o must have passed Validate.
+func Submit(ctx context.Context, p *beam.Pipeline, o Options) (result Result, failed error) {
 	defer func() {
 		if failed != nil && ctx.Err() == nil {
 			failed = fmt.Errorf("flink runner: %w", failed)
 		}
 	}()
-	// A job server elsewhere may reach what this process does not. It would try for a minute, and not say where.
-	if o.Jar != "" || isLocal(o.Master) && isLocal(o.Endpoint) {
-		if err := answers(ctx, o.Master); err != nil {
-			return nil, fmt.Errorf("no job manager answers at flink_master %s: %w", o.Master, err)
+	manager := rest{o.Master}
+	if err := answers(ctx, o.Master); err != nil {
+		// A job server elsewhere may reach what this process does not. One that is here would try for a minute, and not say where.
+		if o.Jar != "" || o.Streaming || o.Detach || isLocal(o.Master) && isLocal(o.Endpoint) {
+			return result, fmt.Errorf("no job manager answers at flink_master %s: %w", o.Master, err)
+		}
+		manager = rest{}
+	}
+	var before *job // that this one takes the place of
+	if manager.master != "" {
+		switch first, ok, err := manager.running(ctx, o.Name); {
+		case err != nil:
+			return result, err
+		case ok && !o.Upgrade:
+			slog.Info("nothing is submitted: " + twice(first).Error())
+			return Result{Outcome: There}, nil
+		case ok:
+			before = &first
 		}
 	}
 	if o.Jar != "" {
 		server, stop, err := startJobServer(ctx, o.Jar, o.Master)
 		if err != nil {
-			return nil, err
+			return result, err
 		}
 		o.Endpoint = server.Endpoint()
 		defer func() { failed = errors.Join(server.explain(failed), stop(failed != nil)) }()
 	}
 	if err := answers(ctx, o.Endpoint); err != nil {
-		return nil, fmt.Errorf("no job server answers at endpoint %s: %w", o.Endpoint, err)
+		return result, fmt.Errorf("no job server answers at endpoint %s: %w", o.Endpoint, err)
 	}
 	environment, stop, err := o.Worker.start(ctx)
 	if err != nil {
-		return nil, err
+		return result, err
 	}
 	defer stop()
 	pipeline, err := marshal(p, environment)
 	if err != nil {
-		return nil, err
+		return result, err
+	}
+	graph := graphOf(pipeline)
+	if err := o.saveGraph(ctx, graph); err != nil {
+		return result, err
 	}
 	connection, err := grpcx.Dial(ctx, o.Endpoint, time.Minute)
 	if err != nil {
-		return nil, fmt.Errorf("job server %s: %w", o.Endpoint, err)
+		return result, fmt.Errorf("job server %s: %w", o.Endpoint, err)
 	}
 	defer func() { failed = errors.Join(failed, connection.Close()) }()
+	if before != nil {
+		if o.Savepoint, err = o.stop(ctx, manager, *before, graph); err != nil {
+			return result, err
+		}
+		defer func() {
+			if failed != nil {
+				failed = fmt.Errorf("%w; what job %s had read is in its savepoint: start it again with --flink_savepoint=%s", failed, o.Name, o.Savepoint)
+			}
+		}()
+	}
 	client := optionsClient{jobpb.NewJobServiceClient(connection), o.runner()}
 	id, err := o.run(ctx, client, pipeline)
 	if err != nil {
-		return nil, err
+		return result, err
 	}
-	if err := watch(ctx, client, rest{o.Master}, id); err != nil {
-		return nil, err
+	w := watcher{Options: o, client: client, manager: manager, id: id, found: make(chan job, 1)}
+	switch err := w.watch(ctx); {
+	case errors.Is(err, errDetached):
+		return Result{Outcome: Detached}, nil
+	case errors.Is(err, errTwice):
+		slog.Info("the job was cancelled before it began: " + err.Error())
+		return Result{Outcome: There}, nil
+	case errors.Is(err, errStopped):
+		return w.result(ctx, Stopped)
+	case err != nil:
+		return result, err
 	}
-	return countsOf(ctx, client, id)
+	return w.result(ctx, Ended)
 }
 
 // startJobServer starts the job server of one job. Its log is kept if the job has failed.

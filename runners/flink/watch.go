@@ -7,40 +7,263 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"regexp"
 	"strings"
 	"time"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/graph/coder"
 	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
+	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
+
+	"backbone/transforms/lake"
 )
 
-// patience is how long a job may take to end that was cancelled.
-const patience = time.Minute
+const (
+	// patience is how long a job may take to end that was cancelled.
+	patience = time.Minute
+	// lag is how much later than a job server takes a job it can be in Flink.
+	lag = 10 * time.Second
+	// absence is how long a job manager may not answer: another one has to take over, where there is high availability.
+	absence = 5 * time.Minute
+	// every is the time between two questions to a job manager.
+	every = 500 * time.Millisecond
+)
 
-// watch follows a job to its end. When ctx is cancelled it cancels the job, waits for the end of that, and returns ctx's cause.
-func watch(ctx context.Context, client jobpb.JobServiceClient, manager rest, id string) error {
-	following, stop := context.WithCancel(context.WithoutCancel(ctx))
-	defer stop()
-	ended := make(chan error, 1)
-	go func() { ended <- follow(following, client, id) }()
-	select {
-	case err := <-ended:
-		return err
-	case <-ctx.Done():
-	}
-	cancelling, release := context.WithTimeout(following, patience)
-	defer release()
-	// The job server says that the job is cancelled as soon as it waits for it no longer. In Flink, the job would go on.
-	_, err := client.Cancel(cancelling, &jobpb.CancelJobRequest{JobId: id})
-	if err = errors.Join(err, manager.cancel(cancelling, nameOf(id))); err != nil {
-		slog.Warn("the job may still run: it could not be cancelled", "job", nameOf(id), "error", err)
-	}
-	return context.Cause(ctx)
+// What may become of a job.
+var (
+	// errUnfinished says that it has not ended.
+	errUnfinished = errors.New("the job has not ended")
+	// errDetached says that it runs, and is left alone.
+	errDetached = errors.New("the job is left alone")
+	// errCancelled says that it was cancelled, by whomever.
+	errCancelled = errors.New("the job was cancelled")
+	// errFailed says that Flink, or the job server, has given it up.
+	errFailed = errors.New("job failed")
+	// errStopped says that it was stopped with a savepoint, by whomever.
+	errStopped = errors.New("the job was stopped with a savepoint")
+	// errTwice says that another of its name was there before.
+	errTwice = errors.New("a job of that name runs already")
+)
+
+// watcher follows a job to its end.
+type watcher struct {
+	Options
+	client  jobpb.JobServiceClient
+	manager rest
+	id      string   // the job server's
+	found   chan job // has the job once it is in Flink
 }
 
-// follow waits for the end of a job, and returns why it has failed, if it has.
-func follow(ctx context.Context, client jobpb.JobServiceClient, id string) error {
+// watch returns nil when the job has ended well, and errDetached when it runs and is to be left. When ctx is cancelled it cancels the job,
+// waits for the end of that, and returns ctx's cause.
+//
+// The job manager knows what becomes of a job. The job server knows of jobs that never come so far, and why one has failed; it may end
+// before the job does.
+func (w *watcher) watch(ctx context.Context) error {
+	following, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	server, manager := make(chan error, 1), make(chan error, 1)
+	go func() { server <- listenOn(following, w.client, w.id) }()
+	if w.manager.master != "" {
+		go func() { manager <- w.follow(following) }()
+	}
+	var said error // by the job server
+	for {
+		select {
+		case said = <-server:
+			if w.manager.master == "" || said == nil || errors.Is(said, errFailed) && !w.isThere(following) {
+				return said
+			}
+			server = nil
+			slog.Debug("the job server is done with the job, the job manager is not", "job", w.Name, "said", said)
+		case err := <-manager:
+			if errors.Is(err, errFailed) && said == nil {
+				select {
+				case said = <-server:
+				case <-time.After(lag):
+				}
+			}
+			if errors.Is(err, errFailed) && errors.Is(said, errFailed) {
+				return said // it has the whole trace
+			}
+			return err
+		case <-ctx.Done():
+			cancelling, release := context.WithTimeout(following, patience)
+			defer release()
+			if err := w.cancel(cancelling); err != nil {
+				slog.Warn("the job may still run: it could not be cancelled", "job", w.Name, "error", err)
+			}
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// isThere tells whether the job has come to Flink.
+func (w *watcher) isThere(ctx context.Context) bool {
+	_, ok, err := w.manager.find(ctx, w.Name, w.RunID)
+	return ok || err != nil // then the job manager is asked on
+}
+
+// cancel cancels the job, and waits for its end. The job server says that a job is cancelled as soon as it waits for it no longer; in Flink, it
+// would go on. A job that is not there may be on its way from the job server: it is waited for.
+func (w *watcher) cancel(ctx context.Context) error {
+	_, err := w.client.Cancel(ctx, &jobpb.CancelJobRequest{JobId: w.id})
+	if w.manager.master == "" {
+		return errors.Join(err, errors.New("flink_master is not given, and a job server does not cancel jobs of files"))
+	}
+	select {
+	case j := <-w.found:
+		return w.manager.cancel(ctx, j.ID)
+	case <-time.After(lag):
+		return err
+	}
+}
+
+// follow asks the job manager until it says what became of the job.
+func (w *watcher) follow(ctx context.Context) error {
+	var known job
+	var checkpoint string // the last
+	began := time.Now()
+	for answered := began; ; {
+		err := w.ask(ctx, &known, &checkpoint)
+		switch {
+		case err == nil, errors.Is(err, errDetached), errors.Is(err, errStopped), errors.Is(err, errCancelled), errors.Is(err, errFailed), errors.Is(err, errTwice):
+			return err
+		case errors.Is(err, errUnfinished):
+			answered = time.Now()
+			if known.ID == "" && time.Since(began) > 2*startTime {
+				return fmt.Errorf("job %s is not in Flink at %s, %v after the job server has taken it", w.Name, w.manager.master, 2*startTime)
+			}
+		case errors.Is(err, errNotThere):
+			return fmt.Errorf("the job manager at %s knows job %s (%s) no more, as one that was started again without high availability; nothing is lost: %s",
+				w.manager.master, w.Name, known.ID, goOn(checkpoint))
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case time.Since(answered) > absence:
+			return fmt.Errorf("the job manager has not answered for %v, and job %s may still run: %w", absence, w.Name, err)
+		default:
+			slog.Debug("the job manager does not answer, asking again", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(every):
+		}
+	}
+}
+
+// goOn says how a job is begun again.
+func goOn(checkpoint string) string {
+	if checkpoint == "" {
+		return "start it again"
+	}
+	return "start it again, from its last checkpoint with --flink_savepoint=" + checkpoint
+}
+
+// ask asks the job manager once. It notes the job when it is there, and its last checkpoint.
+func (w *watcher) ask(ctx context.Context, known *job, checkpoint *string) error {
+	if known.ID == "" {
+		found, ok, err := w.manager.find(ctx, w.Name, w.RunID)
+		if err != nil || !ok {
+			return cmp.Or(err, errUnfinished)
+		}
+		*known = found
+		w.found <- found
+		slog.Info("the job is in Flink", "job", w.Name, "flink_id", found.ID, "flink_master", w.manager.master)
+		if err := w.alone(ctx, found); err != nil {
+			return err
+		}
+	}
+	state, err := w.manager.state(ctx, known.ID)
+	if err != nil {
+		return err
+	}
+	if state != known.State {
+		w.changed(ctx, *known, state)
+		known.State = state
+	}
+	switch state {
+	case stateFinished:
+		if !w.Streaming {
+			return nil
+		}
+		return errStopped // it does not end by itself
+	case stateCancelled:
+		if !w.Streaming {
+			return errCancelled
+		}
+		if drained, err := w.isDrained(ctx); drained || err != nil {
+			return err // whoever has asked for it has ended it
+		}
+		return errCancelled
+	case stateFailed:
+		why, err := w.manager.cause(ctx, known.ID)
+		return cmp.Or(err, failure(why))
+	case stateRunning:
+		if w.Detach {
+			return errDetached
+		}
+		if w.Streaming {
+			return w.askStream(ctx, known.ID, checkpoint)
+		}
+	}
+	return errUnfinished
+}
+
+// askStream ends the job where it has drained: a streaming job of Beam does not end by itself, not even where all of its sources have.
+func (w *watcher) askStream(ctx context.Context, id string, checkpoint *string) error {
+	last, err := w.manager.lastCheckpoint(ctx, id)
+	if err != nil {
+		return err
+	}
+	*checkpoint = cmp.Or(last, *checkpoint)
+	drained, err := w.isDrained(ctx)
+	if err != nil || !drained {
+		return cmp.Or(err, errUnfinished)
+	}
+	through, err := w.manager.isThrough(ctx, id)
+	if err != nil || !through {
+		return cmp.Or(err, errUnfinished)
+	}
+	return w.manager.cancel(ctx, id)
+}
+
+// changed tells of a new state.
+func (w *watcher) changed(ctx context.Context, j job, state string) {
+	if state != stateRestarting {
+		slog.Debug("flink: state of the job", "flink_id", j.ID, "state", state)
+		return
+	}
+	why, err := w.manager.cause(ctx, j.ID)
+	if err != nil {
+		why = err.Error()
+	}
+	slog.Warn("Flink begins the job again, from its last checkpoint", "job", w.Name, "flink_id", j.ID, "why", causeOf(why))
+}
+
+// isDrained tells whether the job was asked to drain.
+func (w *watcher) isDrained(ctx context.Context) (bool, error) {
+	st, err := w.store(ctx)
+	if err != nil {
+		return false, err
+	}
+	return lake.IsDrainRequested(ctx, st, w.RunID)
+}
+
+// alone cancels the job if another of its name began before it. Of two launches at the same time, both come here, and both see the same.
+func (w *watcher) alone(ctx context.Context, own job) error {
+	first, ok, err := w.manager.running(ctx, w.Name)
+	if err != nil || !ok || first.ID == own.ID {
+		return err
+	}
+	return cmp.Or(w.manager.cancel(ctx, own.ID), twice(first))
+}
+
+func twice(j job) error {
+	return fmt.Errorf("%w: %s (%s), since %s", errTwice, j.Name, j.ID, time.UnixMilli(j.Start).UTC().Format(time.RFC3339))
+}
+
+// listenOn waits for what a job server says of the end of a job.
+func listenOn(ctx context.Context, client jobpb.JobServiceClient, id string) error {
 	const most = 5
 	var state jobpb.JobState_Enum // the last of which was told
 	for tries := 1; ; tries++ {
@@ -50,7 +273,7 @@ func follow(ctx context.Context, client jobpb.JobServiceClient, id string) error
 		case state == jobpb.JobState_DONE:
 			return nil
 		case state == jobpb.JobState_CANCELLED:
-			return errors.New("the job was cancelled")
+			return errCancelled
 		case state == jobpb.JobState_FAILED && (said != "" || tries == most):
 			return failure(said)
 		case tries == most:
@@ -100,53 +323,33 @@ func listen(ctx context.Context, client jobpb.JobServiceClient, id string) (stat
 	}
 }
 
-var (
-	// stack is the first line of where something happened in Java.
-	stack = regexp.MustCompile(`\n\s+(at [\w.$/<>]+\(|\.\.\. \d+ (more|common))`)
-	// thrown are the names of classes before a message.
-	thrown = regexp.MustCompile(`^([\w.$]+(Exception|Error): )+`)
-	// harness is what Beam puts before the message of a worker.
-	harness = regexp.MustCompile(`^Error received from SDK harness for instruction \S+: `)
-)
-
-// failure is the error of a job that failed, by what a job server says of it.
-func failure(said string) error {
-	cause := causeOf(said)
-	if cause == "" {
-		cause = "the job server does not say why; see its log, and those of the job manager and the task managers"
+// result returns what a job has counted that has ended.
+func (w *watcher) result(ctx context.Context, outcome Outcome) (r Result, err error) {
+	r.Outcome, r.Partial = outcome, outcome == Stopped
+	var all []*pipepb.MonitoringInfo
+	select {
+	case j := <-w.found:
+		if all, err = w.manager.accumulated(ctx, j.ID); err != nil {
+			return r, err
+		}
+		attempts, err := w.manager.restarts(ctx, j.ID)
+		if err != nil {
+			return r, err
+		}
+		r.Partial = r.Partial || w.Streaming && (attempts > 0 || w.Savepoint != "")
+	default:
+		response, err := w.client.GetJobMetrics(ctx, &jobpb.GetJobMetricsRequest{JobId: w.id})
+		if err != nil {
+			return r, fmt.Errorf("counts of job %s: %w", w.id, err)
+		}
+		all = response.GetMetrics().GetAttempted()
 	}
-	return fmt.Errorf("job failed: %s", cause)
+	r.Counts, err = countsOf(w.id, all)
+	return r, err
 }
 
-// causeOf is what was wrong, by a stack trace of Java: the last of its causes, or one before it that says the same and more.
-func causeOf(said string) string {
-	var class, cause string
-	for _, c := range strings.Split(said, "\nCaused by: ") {
-		if at := stack.FindStringIndex(c); at != nil {
-			c = c[:at[0]]
-		}
-		c = strings.TrimSpace(c)
-		classes := thrown.FindString(c)
-		message := harness.ReplaceAllString(c[len(classes):], "")
-		if len(message) < len(cause) && strings.HasSuffix(cause, message) {
-			continue
-		}
-		cause = message
-		class = classes[strings.LastIndex(strings.TrimSuffix(classes, ": "), ": ")+1:]
-	}
-	if class = strings.TrimSpace(class); class == "" || class == "java.lang.RuntimeException:" {
-		return cause
-	}
-	return class + " " + cause
-}
-
-// countsOf returns the counters of a job that has ended, by "namespace/name".
-func countsOf(ctx context.Context, client jobpb.JobServiceClient, id string) (map[string]int64, error) {
-	response, err := client.GetJobMetrics(ctx, &jobpb.GetJobMetricsRequest{JobId: id})
-	if err != nil {
-		return nil, fmt.Errorf("counts of job %s: %w", id, err)
-	}
-	all := response.GetMetrics().GetAttempted()
+// countsOf returns counters of a job, by "namespace/name".
+func countsOf(id string, all []*pipepb.MonitoringInfo) (map[string]int64, error) {
 	if len(all) == 0 { // a job that read nothing has counted elements, at least
 		return nil, fmt.Errorf("job %s has ended well, but the job server has no counts of it; the lake has what it should", id)
 	}

@@ -1,17 +1,24 @@
 package flink
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 
 	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
 	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
-	"github.com/google/go-cmp/cmp"
+
+	"backbone/transforms/lake"
+	"backbone/transforms/lake/store"
+	"backbone/transforms/run"
+	gocmp "github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc"
 )
 
@@ -32,7 +39,7 @@ func TestFailure(t *testing.T) {
 		{"Nothing", "", "job failed: the job server does not say why; see its log, and those of the job manager and the task managers"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			if diff := cmp.Diff(test.want, failure(test.said).Error()); diff != "" {
+			if diff := gocmp.Diff(test.want, failure(test.said).Error()); diff != "" {
 				t.Errorf("error (-want +got):\n%s", diff)
 			}
 		})
@@ -108,9 +115,143 @@ func TestWatch(t *testing.T) {
 				server.says <- m // nil: the stream ends here, and there is another
 			}
 			close(server.says)
-			err := watch(t.Context(), server, rest{}, "job")
+			w := watcher{client: server, id: "job", found: make(chan job, 1)}
+			err := w.watch(t.Context())
 			if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
 				t.Errorf("error %v, want %q in it", err, test.want)
+			}
+		})
+	}
+}
+
+// fakeManager is a job manager that knows one job of a launch, and another before it of the same name, which has ended.
+type fakeManager struct {
+	mu        sync.Mutex
+	states    []string // of the job, one for each time it is asked; "": it is not there; "down": nobody answers. The last stays.
+	first     string   // state of the other
+	watermark string
+	cancelled []string
+}
+
+func (m *fakeManager) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	state := m.states[0]
+	say := func(format string, args ...any) { _, _ = fmt.Fprintf(w, format, args...) }
+	if state == "down" {
+		m.states = m.states[1:]
+		http.Error(w, "nobody", http.StatusServiceUnavailable)
+		return
+	}
+	switch r.Method + r.URL.String() {
+	case "GET/jobs/overview":
+		jobs := fmt.Sprintf(`{"jid":"1","name":"events","state":%q,"start-time":1000}`, cmp.Or(m.first, "FINISHED"))
+		if state == "" {
+			m.states = m.states[1:]
+		} else {
+			jobs = fmt.Sprintf(`{"jid":"2","name":"events","state":%q,"start-time":2000},%s`, state, jobs)
+		}
+		say(`{"jobs":[%s]}`, jobs)
+	case "GET/jobs/1/config":
+		say(`{"execution-config":{"user-config":{"backboneRunId":"before"}}}`)
+	case "GET/jobs/2/config":
+		say(`{"execution-config":{"user-config":{"backboneRunId":"now"}}}`)
+	case "GET/jobs/2/status":
+		if len(m.states) > 1 {
+			m.states = m.states[1:]
+		}
+		if state == "" {
+			http.Error(w, "no such job", http.StatusNotFound)
+			return
+		}
+		say(`{"status":%q}`, state)
+	case "GET/jobs/2/exceptions?maxExceptions=1":
+		say(`{"root-exception":"a.B: boom\n\tat a.B.c(B.java:1)\n"}`)
+	case "GET/jobs/2/checkpoints":
+		say(`{"latest":{"completed":{"external_path":"file:/chk-7"}}}`)
+	case "GET/jobs/2":
+		say(`{"vertices":[{"id":"a"},{"id":"b"}]}`)
+	case "GET/jobs/2/vertices/a/watermarks":
+		say(`[]`) // a source
+	case "GET/jobs/2/vertices/b/watermarks":
+		say(`[{"id":"0.currentInputWatermark","value":"9223372036854775807"},{"id":"1.currentInputWatermark","value":%q}]`, m.watermark)
+	case "PATCH/jobs/2?mode=cancel":
+		m.cancelled = append(m.cancelled, "2")
+		m.states = []string{"CANCELLING", "CANCELED"}
+		say("{}")
+	default:
+		http.Error(w, r.Method+r.URL.String(), http.StatusNotImplemented)
+	}
+}
+
+// manage starts a job manager, and makes a watcher of a job that it has.
+func manage(t *testing.T, m *fakeManager, server *fakeServer, o Options) *watcher {
+	t.Helper()
+	s := httptest.NewServer(m)
+	t.Cleanup(s.Close)
+	o.Name, o.RunID = "events", "now"
+	t.Cleanup(func() {
+		if err := run.Of(o.RunID).Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	if o.Lake == "" {
+		o.Lake = t.TempDir()
+	}
+	return &watcher{Options: o, client: server, manager: rest{s.Listener.Addr().String()}, id: "events_8c7d", found: make(chan job, 1)}
+}
+
+// What becomes of a job is what the job manager says, also where there is no job server any more.
+func TestWatchManager(t *testing.T) {
+	drained := t.TempDir() // a lake that says so
+	st, err := store.Open(t.Context(), drained)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	if err := lake.RequestDrain(t.Context(), st, "now"); err != nil {
+		t.Fatal(err)
+	}
+	const last, global = "9223372036854775", "9223371950454775"
+	for _, test := range []struct {
+		name      string
+		states    []string
+		first     string
+		watermark string
+		says      []*jobpb.JobMessagesResponse
+		o         Options
+		want      string
+		cancelled bool
+	}{
+		{name: "Ends", states: []string{"", "CREATED", "RUNNING", "down", "RUNNING", "FINISHED"}},
+		{name: "The job server takes its end for a failure", states: []string{"RUNNING", "RUNNING", "FINISHED"}, says: []*jobpb.JobMessagesResponse{message("a.B: gone"), state(jobpb.JobState_FAILED)}},
+		{name: "Restarts", states: []string{"RUNNING", "RESTARTING", "RUNNING", "FINISHED"}},
+		{name: "Cancelled", states: []string{"RUNNING", "CANCELED"}, want: "was cancelled"},
+		{name: "Ended by who has asked it to drain", states: []string{"RUNNING", "CANCELED"}, o: Options{Streaming: true, Lake: drained}, watermark: "0"},
+		{name: "Fails", states: []string{"RUNNING", "FAILED"}, want: "job failed: a.B: boom"},
+		{name: "Stopped", states: []string{"RUNNING", "FINISHED"}, o: Options{Streaming: true}, watermark: "0", want: errStopped.Error()},
+		{name: "Drained", states: []string{"RUNNING"}, o: Options{Streaming: true, Lake: drained}, watermark: last, cancelled: true},
+		{name: "Not yet drained", states: []string{"RUNNING", "RUNNING", "FAILED"}, o: Options{Streaming: true, Lake: drained}, watermark: global, want: "boom"},
+		{name: "Forgotten", states: []string{"RUNNING", "RUNNING", ""}, o: Options{Streaming: true}, want: "--flink_savepoint=file:/chk-7"},
+		{name: "Detached", states: []string{"", "CREATED", "RUNNING"}, o: Options{Detach: true}, want: errDetached.Error()},
+		{name: "Twice", states: []string{"RUNNING"}, first: "RUNNING", want: "runs already: events (1), since 1970-01-01T00:00:01Z", cancelled: true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			server := &fakeServer{says: make(chan *jobpb.JobMessagesResponse, len(test.says))}
+			for _, m := range test.says {
+				server.says <- m
+			}
+			if test.says == nil {
+				close(server.says) // it is gone
+			}
+			m := &fakeManager{states: test.states, first: test.first, watermark: test.watermark}
+			w := manage(t, m, server, test.o)
+			err := w.watch(t.Context())
+			if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
+				t.Errorf("error %v, want %q in it", err, test.want)
+			}
+			if got := len(m.cancelled) > 0; got != test.cancelled {
+				t.Errorf("cancelled: %v, want %v", got, test.cancelled)
 			}
 		})
 	}
@@ -119,34 +260,18 @@ func TestWatch(t *testing.T) {
 // Who is stopped takes the job along: what the job server says of it is not enough, since it says so of jobs that go on.
 func TestWatchCancels(t *testing.T) {
 	server := &fakeServer{says: make(chan *jobpb.JobMessagesResponse), cancelled: make(chan string, 1)}
-	asked, states := 0, []string{"", "RUNNING", "CANCELLING", "CANCELED"} // the first: it is not there yet
-	manager := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch r.Method + r.URL.String() {
-		case "GET/jobs/overview":
-			jobs := `{"jid":"1","name":"another","state":"RUNNING"}`
-			if states[0] != "" {
-				jobs += `,{"jid":"2","name":"root-job","state":"` + states[0] + `"}`
-			}
-			states = states[min(1, len(states)-1):]
-			_, _ = io.WriteString(w, `{"jobs":[`+jobs+`]}`)
-		case "PATCH/jobs/2?mode=cancel":
-			asked++
-			_, _ = io.WriteString(w, "{}")
-		default:
-			http.Error(w, "no such thing", http.StatusNotFound)
-		}
-	}))
-	defer manager.Close()
+	m := &fakeManager{states: []string{"", "RUNNING"}}
+	w := manage(t, m, server, Options{})
 	ctx, cancel := context.WithCancelCause(t.Context())
 	stopped := errors.New("stopped")
 	cancel(stopped)
-	err := watch(ctx, server, rest{manager.Listener.Addr().String()}, "root-job_8c7d")
+	err := w.watch(ctx)
 	close(server.says)
 	if !errors.Is(err, stopped) {
 		t.Errorf("error %v, want %v", err, stopped)
 	}
-	if id := <-server.cancelled; id != "root-job_8c7d" || asked != 1 || states[0] != "CANCELED" {
-		t.Errorf("%q was cancelled, and in Flink %d times; its state is %s", id, asked, states[0])
+	if id := <-server.cancelled; id != "events_8c7d" || len(m.cancelled) != 1 || m.states[0] != "CANCELED" {
+		t.Errorf("%q was cancelled, and in Flink %v; its state is %v", id, m.cancelled, m.states)
 	}
 }
 
@@ -155,18 +280,18 @@ func TestCounts(t *testing.T) {
 	counter := func(transform, name string, payload ...byte) *pipepb.MonitoringInfo {
 		return &pipepb.MonitoringInfo{Urn: "beam:metric:user:sum_int64:v1", Payload: payload, Labels: map[string]string{"PTRANSFORM": transform, "NAMESPACE": "lake", "NAME": name}}
 	}
-	server := &fakeServer{metrics: &jobpb.MetricResults{Attempted: []*pipepb.MonitoringInfo{
+	all := []*pipepb.MonitoringInfo{
 		counter("a", "committed", 3), counter("b", "committed", 0x80, 1), counter("a", "duplicate", 0),
 		{Urn: "beam:metric:element_count:v1", Payload: []byte{9}, Labels: map[string]string{"PCOLLECTION": "c"}},
-	}}}
-	if _, err := countsOf(t.Context(), &fakeServer{}, "job"); err == nil {
+	}
+	if _, err := countsOf("job", nil); err == nil {
 		t.Error("no counts at all are no error: nobody would see that nothing was counted")
 	}
-	got, err := countsOf(t.Context(), server, "job")
+	got, err := countsOf("job", all)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(map[string]int64{"lake/committed": 131, "lake/duplicate": 0}, got); diff != "" {
+	if diff := gocmp.Diff(map[string]int64{"lake/committed": 131, "lake/duplicate": 0}, got); diff != "" {
 		t.Errorf("counts (-want +got):\n%s", diff)
 	}
 }

@@ -60,7 +60,7 @@ func MarkComplete(s beam.Scope, receipts beam.PCollection, o Options) {
 		// due, so they need no windows.
 		due = beam.WindowInto(s, window.NewGlobalWindows(), notices, beam.Trigger(trigger.Default()))
 	}
-	marked := beam.ParDo(s, &completeFn{URL: o.URL, RunID: o.RunID}, beam.GroupByKey(s, due))
+	marked := beam.ParDo(s, &completeFn{URL: o.URL, RunID: o.RunID, Remote: o.Remote}, beam.GroupByKey(s, due))
 	beam.ParDo0(s, discard, beam.Reshuffle(s, marked)) // prism spins while a stage without a consumer runs
 }
 
@@ -76,19 +76,23 @@ func notice(receipt []byte, emit func(beam.EventTime, string, int64)) error {
 
 // completeFn marks partitions, several at a time.
 type completeFn struct {
-	URL   string
-	RunID string
+	URL    string
+	RunID  string
+	Remote bool
 
-	run      *run.Run
+	signal   *Signal
 	store    *store.Store
 	complete *run.Counter
 	pool     *parallel.Pool[string]
 }
 
 func (fn *completeFn) Setup(ctx context.Context) (err error) {
-	fn.run = run.Of(fn.RunID)
-	fn.complete = fn.run.Counter("lake", "complete")
-	fn.store, err = OpenStore(ctx, fn.run, fn.URL)
+	r := run.Of(fn.RunID)
+	fn.complete = r.Counter("lake", "complete")
+	if fn.signal, err = SignalOf(ctx, r, fn.URL, fn.Remote); err != nil {
+		return err
+	}
+	fn.store, err = OpenStore(ctx, r, fn.URL)
 	return err
 }
 
@@ -101,8 +105,11 @@ func (fn *completeFn) StartBundle(ctx context.Context, _ func(beam.EventTime, st
 func (fn *completeFn) ProcessElement(ctx context.Context, folder string, at func(*int64) bool, emit func(beam.EventTime, string)) error {
 	var due int64
 	at(&due)
-	if fn.run.IsDraining() || time.Now().UnixMicro() < due {
+	if time.Now().UnixMicro() < due {
 		return nil
+	}
+	if draining, err := fn.signal.IsDraining(ctx); draining || err != nil {
+		return err
 	}
 	emit(mtime.FromTime(time.UnixMicro(due)), folder)
 	fn.complete.Add(ctx, 1)

@@ -72,6 +72,8 @@ type Options struct {
 	Grace time.Duration
 	// Memory that remembered event ids may take, in bytes: 16 for each. Default: 128 MiB.
 	Memory int64
+	// Remote says that the launcher is in another process; see Signal.
+	Remote bool
 	// Digests has a digest written beside each file of interactions (package digest), for who computes windows.
 	Digests bool
 }

@@ -10,14 +10,23 @@ import (
 	pubsubapi "cloud.google.com/go/pubsub/v2/apiv1"
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/graph/window"
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/graph/window/trigger"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
+	"github.com/zeebo/xxh3"
 
 	"backbone/transforms/lake"
+	"backbone/transforms/rows"
 	"backbone/transforms/run"
 )
 
 func init() {
 	register.DoFn2x1[context.Context, []byte, error](&acknowledgeFn{})
+	register.DoFn3x1[context.Context, int, func(*[]byte) bool, error](&acknowledgePartsFn{})
+	register.Function3x1(sortTokens)
+	register.Emitter1[[]byte]()
+	register.Emitter2[int, []byte]()
+	register.Iter1[[]byte]()
 }
 
 // Acknowledge acknowledges messages.
@@ -25,11 +34,65 @@ func init() {
 //	tokens  PCollection<[]byte>: tokens of parcels whose rows are durable, as lake.Write returns them
 func Acknowledge(s beam.Scope, tokens beam.PCollection, o Options) {
 	s = s.Scope("pubsub.Acknowledge")
-	beam.ParDo0(s, &acknowledgeFn{Subscription: o.Subscription, RunID: o.RunID}, tokens)
+	whole, parts := beam.ParDo2(s, sortTokens, tokens)
+	ack := acknowledger{Subscription: o.Subscription, RunID: o.RunID}
+	beam.ParDo0(s, &acknowledgeFn{ack}, whole)
+
+	// The parcels of a message may be committed by different workers. Who counts them sees all of them.
+	counted := beam.WindowInto(s, window.NewGlobalWindows(), parts, beam.Trigger(trigger.Repeat(trigger.AfterCount(1))), beam.PanesDiscard())
+	beam.ParDo0(s, &acknowledgePartsFn{ack}, beam.GroupByKey(s, counted))
 }
 
-// acknowledgeFn acknowledges the messages of a bundle in as few requests as it can.
-type acknowledgeFn struct {
+// partKeys is how many workers may count parcels.
+const partKeys = 16
+
+// sortTokens parts tokens of messages that are one parcel from those of messages that came apart, which have a key by their message.
+func sortTokens(tokens []byte, whole func([]byte), parts func(int, []byte)) error {
+	var one []byte
+	var of [partKeys][]byte
+	err := lake.EachToken(tokens, func(token []byte, n int) {
+		if n <= 1 {
+			one = lake.AppendToken(one, rows.Alias(token), n)
+			return
+		}
+		key := xxh3.Hash(token) % partKeys
+		of[key] = lake.AppendToken(of[key], rows.Alias(token), n)
+	})
+	if err != nil {
+		return fmt.Errorf("tokens to acknowledge: %w", err)
+	}
+	if one != nil {
+		whole(one)
+	}
+	for key, some := range of {
+		if some != nil {
+			parts(key, some)
+		}
+	}
+	return nil
+}
+
+// acknowledgeFn acknowledges messages that are one parcel.
+type acknowledgeFn struct{ acknowledger }
+
+func (fn *acknowledgeFn) ProcessElement(ctx context.Context, tokens []byte) error {
+	return fn.each(ctx, tokens)
+}
+
+// acknowledgePartsFn acknowledges messages that came apart, when the last of their parcels is durable.
+type acknowledgePartsFn struct{ acknowledger }
+
+func (fn *acknowledgePartsFn) ProcessElement(ctx context.Context, _ int, parcels func(*[]byte) bool) error {
+	for tokens := []byte(nil); parcels(&tokens); tokens = nil {
+		if err := fn.each(ctx, tokens); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// acknowledger acknowledges the messages of a bundle in as few requests as it can.
+type acknowledger struct {
 	Subscription string
 	RunID        string
 
@@ -46,7 +109,7 @@ const (
 	maxIDsBytes = 450 << 10
 )
 
-func (fn *acknowledgeFn) Setup(ctx context.Context) (err error) {
+func (fn *acknowledger) Setup(ctx context.Context) (err error) {
 	r := run.Of(fn.RunID)
 	fn.acknowledged = r.Counter("pubsub", "acknowledged")
 	if fn.client, err = client(ctx, r); err != nil {
@@ -56,7 +119,8 @@ func (fn *acknowledgeFn) Setup(ctx context.Context) (err error) {
 	return err
 }
 
-func (fn *acknowledgeFn) ProcessElement(ctx context.Context, tokens []byte) error {
+// each acknowledges what can be of the tokens of some parcels.
+func (fn *acknowledger) each(ctx context.Context, tokens []byte) error {
 	var failed error
 	err := lake.EachToken(tokens, func(token []byte, n int) {
 		id := string(token)
@@ -76,11 +140,11 @@ func (fn *acknowledgeFn) ProcessElement(ctx context.Context, tokens []byte) erro
 }
 
 // FinishBundle sends the rest.
-func (fn *acknowledgeFn) FinishBundle(ctx context.Context) error { return fn.send(ctx) }
+func (fn *acknowledger) FinishBundle(ctx context.Context) error { return fn.send(ctx) }
 
 // send acknowledges. What can't be acknowledged comes back, and is dropped then as already committed: that costs time
 // and loses nothing, so it is no failure.
-func (fn *acknowledgeFn) send(ctx context.Context) error {
+func (fn *acknowledger) send(ctx context.Context) error {
 	if len(fn.ids) == 0 {
 		return nil
 	}

@@ -34,6 +34,7 @@ import (
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/sdf"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
 
+	"backbone/transforms/lake"
 	"backbone/transforms/run"
 )
 
@@ -67,6 +68,8 @@ type Options struct {
 	Delay time.Duration
 	// RunID names the launch.
 	RunID string
+	// Lake is where the run is asked to drain, if the launcher is in another process; see lake.Signal. Default: it is in this one.
+	Lake string
 }
 
 // WithDefaults returns o with what was not set.
@@ -191,16 +194,32 @@ func (fn *readFn) CreateWatermarkEstimator(state int64) *estimator { return &est
 
 func (fn *readFn) WatermarkEstimatorState(e *estimator) int64 { return e.State }
 
-func (fn *readFn) Setup() {
+func (fn *readFn) Setup(ctx context.Context) error {
 	fn.run = run.Of(fn.Options.RunID)
 	fn.watermark = WatermarkOf(fn.run, fn.Options)
+	_, err := lake.SignalOf(ctx, fn.run, fn.Options.Lake, fn.Options.Lake != "")
+	return err
 }
 
 // ProcessElement hands on blocks for a second, then gives the lane back. The streams stay open.
+//
+// A runner may hand several lanes to one worker, and one after the other. One of them is enough to read all that its process can work on, so
+// the others are given back at once.
 func (fn *readFn) ProcessElement(ctx context.Context, e *estimator, rt *sdf.LockRTracker, _ []byte, emit func([]byte)) (sdf.ProcessContinuation, error) {
 	p, err := pull(ctx, fn.run, fn.Options)
 	if err != nil {
 		return nil, err
+	}
+	lane := rt.GetRestriction().(Lane).Number
+	if !p.turn.take(lane, time.Now()) {
+		if !rt.TryClaim(next) {
+			return sdf.StopProcessing(), nil
+		}
+		if p.ended() {
+			return fn.finish(rt, p)
+		}
+		fn.report(e)
+		return sdf.ResumeProcessingIn(selfCheckpoint), nil
 	}
 	end := time.NewTimer(selfCheckpoint)
 	defer end.Stop()
@@ -215,13 +234,19 @@ func (fn *readFn) ProcessElement(ctx context.Context, e *estimator, rt *sdf.Lock
 			}
 			emit(block)
 		case <-end.C:
-			if at := fn.watermark.Report(time.Now()); !at.IsZero() {
-				e.State = max(e.State, int64(mtime.FromTime(at)))
-			}
+			p.turn.take(lane, time.Now())
+			fn.report(e)
 			return sdf.ResumeProcessingIn(0), nil
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}
+	}
+}
+
+// report tells the runner the watermark.
+func (fn *readFn) report(e *estimator) {
+	if at := fn.watermark.Report(time.Now()); !at.IsZero() {
+		e.State = max(e.State, int64(mtime.FromTime(at)))
 	}
 }
 

@@ -48,10 +48,12 @@ func client(ctx context.Context, r *run.Run) (*pubsubapi.SubscriptionAdminClient
 
 // puller keeps streaming pulls open, over all bundles, until the run drains or ends.
 type puller struct {
+	turn   turn
 	blocks chan []byte
 	cancel context.CancelFunc
 	done   sync.WaitGroup
 	closed chan struct{} // what was received is not handed on any more
+	over   chan struct{} // closed with blocks
 
 	mu  sync.Mutex
 	err error // why nothing more will come
@@ -64,7 +66,7 @@ func pull(ctx context.Context, r *run.Run, o Options) (*puller, error) {
 		if err != nil {
 			return nil, err
 		}
-		p := &puller{blocks: make(chan []byte, 2*o.Streams), closed: make(chan struct{})}
+		p := &puller{blocks: make(chan []byte, 2*o.Streams), closed: make(chan struct{}), over: make(chan struct{})}
 		streaming, cancel := context.WithCancel(context.WithoutCancel(ctx))
 		p.cancel = cancel
 		for range o.Streams {
@@ -82,9 +84,41 @@ func pull(ctx context.Context, r *run.Run, o Options) (*puller, error) {
 			cancel()
 			p.done.Wait()
 			close(p.blocks)
+			close(p.over)
 		}()
 		return p, nil
 	})
+}
+
+// ended tells whether all that was received is handed on, and nothing more comes.
+func (p *puller) ended() bool {
+	select {
+	case <-p.over:
+		return len(p.blocks) == 0
+	default:
+		return false
+	}
+}
+
+// turn is which of the lanes of a process reads.
+type turn struct {
+	mu   sync.Mutex
+	lane int
+	last time.Time // when it was taken
+}
+
+// absence is how long after its last turn a lane is given up: a runner may have moved it to another worker.
+const absence = 10 * time.Second
+
+// take tells whether it is a lane's turn to read.
+func (t *turn) take(lane int, now time.Time) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if lane != t.lane && now.Sub(t.last) < absence {
+		return false
+	}
+	t.lane, t.last = lane, now
+	return true
 }
 
 // Close ends the streams. What was received and not acknowledged comes back to whoever asks next.

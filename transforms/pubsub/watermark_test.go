@@ -104,3 +104,21 @@ func TestWatermarkNeverGoesBack(t *testing.T) {
 		}
 	})
 }
+
+// One lane of a process reads, until it is not seen for a while.
+func TestTurns(t *testing.T) {
+	var turn turn
+	now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+	for i, step := range []struct {
+		lane  int
+		after time.Duration
+		want  bool
+	}{
+		{3, 0, true}, {1, time.Second, false}, {3, time.Second, true}, {1, 9 * time.Second, false}, {1, time.Second, true}, {3, time.Second, false}, {1, time.Hour, true},
+	} {
+		now = now.Add(step.after)
+		if got := turn.take(step.lane, now); got != step.want {
+			t.Errorf("step %d: lane %d reads: %v, want %v", i, step.lane, got, step.want)
+		}
+	}
+}

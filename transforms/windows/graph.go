@@ -202,7 +202,7 @@ type ensureFn struct {
 	Why     reason
 
 	engine *engine
-	run    *run.Run
+	signal *lake.Signal
 	panes  map[string]*run.Counter
 	pool   *parallel.Pool[Unit]
 	mu     sync.Mutex
@@ -210,10 +210,13 @@ type ensureFn struct {
 }
 
 func (fn *ensureFn) Setup(ctx context.Context) (err error) {
-	fn.run = run.Of(fn.Options.RunID)
+	r := run.Of(fn.Options.RunID)
 	fn.panes = map[string]*run.Counter{}
 	for _, pane := range []string{schemas.PaneEarly, schemas.PaneOnTime, schemas.PaneLate, schemas.PaneSettled} {
-		fn.panes[pane] = fn.run.Counter("windows", pane)
+		fn.panes[pane] = r.Counter("windows", pane)
+	}
+	if fn.signal, err = lake.SignalOf(ctx, r, fn.Options.URL, fn.Options.Remote); err != nil {
+		return err
 	}
 	fn.engine, err = open(ctx, fn.Options)
 	return err
@@ -236,8 +239,11 @@ func (fn *ensureFn) StartBundle(ctx context.Context, _ func(string)) {
 }
 
 func (fn *ensureFn) ProcessElement(ctx context.Context, key string, _ func(*bool) bool, emit func(string)) error {
-	if fn.run.IsDraining() && fn.Why != early {
-		return nil // the watermark says that all time has come, but the next start goes on
+	if fn.Why != early {
+		// Then the watermark says that all time has come, but the next start goes on.
+		if draining, err := fn.signal.IsDraining(ctx); draining || err != nil {
+			return err
+		}
 	}
 	u, err := ParseUnit(key)
 	if err != nil {

@@ -86,6 +86,8 @@ type Options struct {
 	Topic string
 	// Bounded says that the input ends: then all windows are settled.
 	Bounded bool
+	// Remote says that the launcher is in another process; see lake.Signal.
+	Remote bool
 }
 
 // Defaults returns the options that hold where nothing else is said: no tables.

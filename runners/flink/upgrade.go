@@ -1,0 +1,121 @@
+package flink
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"backbone/transforms/lake"
+	"backbone/transforms/lake/store"
+	"backbone/transforms/run"
+)
+
+// graphName is the note that a launch makes of its graph, in the lake.
+const graphName = "graph.json"
+
+// store returns the lake, in this process.
+func (o Options) store(ctx context.Context) (*store.Store, error) {
+	return lake.OpenStore(ctx, run.Of(o.RunID), o.Lake)
+}
+
+// saveGraph notes the graph of a stream, for who wants to take its place.
+func (o Options) saveGraph(ctx context.Context, graph []string) error {
+	if !o.Streaming {
+		return nil
+	}
+	body, err := json.MarshalIndent(graph, "", " ")
+	if err != nil {
+		return err
+	}
+	st, err := o.store(ctx)
+	if err != nil {
+		return err
+	}
+	return lake.Note(ctx, st, o.RunID, graphName, body)
+}
+
+// stop stops a job with a savepoint, and returns its URL, if a job with this graph can begin from it. If not, the job goes on, and the
+// error says what differs.
+func (o Options) stop(ctx context.Context, manager rest, j job, graph []string) (savepoint string, err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("job %s (%s) goes on, and cannot be replaced: %w", j.Name, j.ID, err)
+		}
+	}()
+	tags, err := manager.tags(ctx, j.ID)
+	if err != nil {
+		return "", err
+	}
+	if tags[LakeTag] != o.Lake {
+		return "", fmt.Errorf("it writes to the lake %s, not to %s", tags[LakeTag], o.Lake)
+	}
+	st, err := o.store(ctx)
+	if err != nil {
+		return "", err
+	}
+	body, err := lake.NoteOf(ctx, st, tags[RunTag], graphName)
+	if err != nil {
+		return "", fmt.Errorf("its graph: %w", err)
+	}
+	var before []string
+	if err := json.Unmarshal(body, &before); err != nil {
+		return "", fmt.Errorf("its graph: %w", err)
+	}
+	if lines := difference(before, graph); lines != nil {
+		const most = 6
+		more := ""
+		if len(lines) > most {
+			more = fmt.Sprintf("; and %d more", len(lines)-most)
+		}
+		return "", fmt.Errorf("its graph is another, so its state is of no use: drain it, and start this one without --flink_upgrade (%s%s)",
+			strings.Join(lines[:min(len(lines), most)], "; "), more)
+	}
+	slog.Info("stopping the job with a savepoint, to begin from it", "job", j.Name, "flink_id", j.ID)
+	return manager.stop(ctx, j.ID, o.SavepointDir)
+}
+
+// stop stops a job with a savepoint in a folder, that of the cluster if it is "", and returns the URL of the savepoint.
+func (r rest) stop(ctx context.Context, id, folder string) (savepoint string, err error) {
+	var trigger struct {
+		ID string `json:"request-id"`
+	}
+	asked := map[string]any{"drain": false} // Beam's sources in Go would never end by that
+	if folder != "" {
+		asked["targetDirectory"] = folder
+	}
+	if err := r.call(ctx, http.MethodPost, "/jobs/"+id+"/stop", asked, &trigger); err != nil {
+		return "", err
+	}
+	for {
+		var answer struct {
+			Status struct {
+				ID string `json:"id"`
+			} `json:"status"`
+			Operation struct {
+				Location string `json:"location"`
+				Failure  *struct {
+					Trace string `json:"stack-trace"`
+				} `json:"failure-cause"`
+			} `json:"operation"`
+		}
+		if err := r.get(ctx, "/jobs/"+id+"/savepoints/"+trigger.ID, &answer); err != nil {
+			return "", err
+		}
+		switch {
+		case answer.Operation.Failure != nil:
+			return "", fmt.Errorf("savepoint: %s", causeOf(answer.Operation.Failure.Trace))
+		case answer.Status.ID == "COMPLETED":
+			return answer.Operation.Location, r.gone(ctx, id)
+		}
+		select {
+		case <-ctx.Done():
+			return "", errors.Join(errors.New("the savepoint is still being made"), ctx.Err())
+		case <-time.After(every):
+		}
+	}
+}
