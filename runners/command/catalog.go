@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
@@ -13,6 +14,7 @@ import (
 
 	"backbone/pipelines/catalog"
 	"backbone/runners/direct"
+	"backbone/runners/flink"
 	"backbone/schemas"
 	"backbone/schemas/mappings"
 	"backbone/transforms/asof"
@@ -28,12 +30,14 @@ type catalogOptions struct {
 	asOf         string
 	summary      string
 	profiles     profiles
+	flink        flink.Options
 }
 
 func newCatalogCommand(env *environment) *cobra.Command {
 	options := catalogOptions{
 		Options: catalog.Defaults(), mode: string(asof.Full),
 		usersMapping: mappings.NativeName + "-" + schemas.Users.Name, itemsMapping: mappings.NativeName + "-" + schemas.Items.Name,
+		flink: flink.Defaults(),
 	}
 	options.SpillDir = direct.SpillDir()
 	cmd := &cobra.Command{
@@ -72,6 +76,7 @@ version is as of a later time than the one before.`,
 	f.IntVar(&options.MaxRecordBytes, "max_record_bytes", options.MaxRecordBytes, "size of the largest record; a longer one is a dead letter")
 	f.StringVar(&options.summary, "summary", "", "`FILE` for a summary in JSON")
 	options.profiles.flags(f)
+	flinkFlags(f, &options.flink)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		return runCatalog(cmd.Context(), env, options, cmd.Flags())
 	}
@@ -114,39 +119,26 @@ func validFor[R any](m *mappings.Mapping, table *schemas.Table[R]) error {
 	return mappings.Validate(m, table)
 }
 
-func runCatalog(ctx context.Context, env *environment, o catalogOptions, beamFlags *pflag.FlagSet) error {
+func runCatalog(ctx context.Context, env *environment, o catalogOptions, flags *pflag.FlagSet) error {
 	o.RunID = newRunID()
-	if err := errors.Join(o.complete(), refuseRunner("catalog", beamFlags)); err != nil {
+	// Before o is checked: a runner may have its say in it.
+	submit, err := runnerOf(flags, o.flink, request{
+		command: "catalog", runID: o.RunID, lake: &o.Lake, spillDir: &o.SpillDir, paths: slices.Concat(pointers(o.Users), pointers(o.Items)),
+	})
+	if err = errors.Join(o.complete(), err); err != nil {
 		return &UsageError{Err: err}
 	}
-	drain, hard, stop := notifyDrain(ctx)
-	defer stop()
-	go func() {
-		select {
-		case <-drain:
-			stop() // a bounded run begins again from its files
-		case <-hard.Done():
-		}
-	}()
-	tuneMemory(false, 0)
-	stopProfile, err := startProfile(o.profiles.cpu)
-	if err != nil {
-		return err
-	}
-	s, err := makeVersions(hard, env.log, o, func(state func() progress) (stop func()) { return env.startProgress(hard, "catalog", state) })
-	if err != nil && hard.Err() != nil {
-		err = errors.New("stopped before the end: there is no new version; the same command begins again")
-	}
-	err = errors.Join(err, stopProfile())
-	if errors.Is(err, asof.ErrConflict) {
-		return &UsageError{Err: err}
-	}
-	return env.finish(o.summary, s, err)
+	return env.launch(ctx, launch{
+		command: "catalog", remote: submit != nil, cpuProfile: o.profiles.cpu, summary: o.summary,
+		stopped: "stopped before the end: there is no new version; the same command begins again", refused: asof.ErrConflict,
+		run: func(ctx context.Context, _ <-chan struct{}, w watcher) (summary, error) {
+			return makeVersions(ctx, env.log, o, submit, w)
+		},
+	})
 }
 
-// makeVersions runs the pipeline on the direct runner. watch shows how far it is; nil: nobody looks. The summary is true also
-// where there is an error.
-func makeVersions(ctx context.Context, log *slog.Logger, o catalogOptions, watch func(state func() progress) (stop func())) (s summary, err error) {
+// makeVersions runs the pipeline; submit is nil for the direct runner. The summary is true also where there is an error.
+func makeVersions(ctx context.Context, log *slog.Logger, o catalogOptions, submit submitter, watch watcher) (s summary, err error) {
 	s = summary{Command: "catalog", Started: time.Now()}
 	r := run.Of(o.RunID)
 	defer func() { err = errors.Join(err, r.Close()) }()
@@ -169,9 +161,10 @@ func makeVersions(ctx context.Context, log *slog.Logger, o catalogOptions, watch
 	if watch != nil {
 		defer watch(func() progress { return catalogProgress(r, plan) })()
 	}
-	err = direct.Submit(ctx, p)
+	result, err := submitterOf(submit, r)(ctx, p)
+	counts := result.Counts
+	s.Outcome = outcomes[result.Outcome]
 	err = errors.Join(err, heapProfile(o.profiles.heap))
-	counts := r.Counts()
 	s.Read, s.DeadLettered, s.Duplicate = counts["catalog/read"], counts["lake/dead_lettered"], counts["lake/duplicate"]
 	s.Files, s.Bytes = counts["lake/files"], counts["lake/bytes"]
 	for _, t := range plan.Tables {
@@ -182,7 +175,7 @@ func makeVersions(ctx context.Context, log *slog.Logger, o catalogOptions, watch
 		s.Late += n("late")
 		s.Files += n("files")
 		s.Bytes += n("bytes")
-		if err == nil {
+		if err == nil && result.Outcome == flink.Ended {
 			log.Info("version is committed", "table", t.Table, "number", t.Version.Number, "inserted", n("inserted"), "updated", n("updated"),
 				"removed", n("removed"), "absent", n("absent"), "late", n("late"), "unchanged", n("unchanged"), "joined", n("joined"),
 				"unjoined", n("unjoined"), "closed", n("closed"))

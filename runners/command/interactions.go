@@ -7,12 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/options/jobopts"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
@@ -136,56 +136,47 @@ func (o *interactionsOptions) complete() error {
 	return errors.Join(errs...)
 }
 
-func runInteractions(ctx context.Context, env *environment, o interactionsOptions, beamFlags *pflag.FlagSet) error {
+// runner returns what runs the pipeline as flags say, nil for the direct runner, and changes in o what the runner cannot do.
+func (o *interactionsOptions) runner(flags *pflag.FlagSet) (submitter, error) {
+	submit, err := runnerOf(flags, o.flink, request{
+		command: "interactions", runID: o.RunID, streaming: o.Streaming(), lake: &o.Lake, spillDir: &o.SpillDir,
+		paths: slices.Concat(pointers(o.Input), pointers(o.Context), []*string{&o.GeoDB}),
+	})
+	if submit != nil {
+		o.Remote, o.Lanes = true, lanes(*jobopts.Parallelism)
+	}
+	return submit, err
+}
+
+func runInteractions(ctx context.Context, env *environment, o interactionsOptions, flags *pflag.FlagSet) error {
 	o.RunID = newRunID()
 	// Before o is checked: a runner may have its say in it.
-	runner, err := o.runner(beamFlags)
+	submit, err := o.runner(flags)
 	if err = errors.Join(o.complete(), err); err != nil {
 		return &UsageError{Err: err}
 	}
-	drain, hard, stop := notifyDrain(ctx)
-	defer stop()
-	if !o.Streaming() {
-		go func() {
-			select {
-			case <-drain:
-				stop() // a bounded run begins again from its files
-			case <-hard.Done():
+	return env.launch(ctx, launch{
+		command: "interactions", streaming: o.Streaming(), remembered: o.Remembered(), remote: submit != nil, cpuProfile: o.profiles.cpu, summary: o.summary,
+		stopped: "stopped before the end; what was not committed is read again by the next run", refused: lake.ErrLayout,
+		run: func(ctx context.Context, drain <-chan struct{}, w watcher) (summary, error) {
+			s, err := carry(ctx, journey{Options: o.Options, log: env.log, drain: drain, watch: w, heap: o.profiles.heap, submit: submit})
+			if s.Files > 1000 && s.Committed/s.Files < 1000 && !o.Streaming() {
+				env.log.Warn("the files are tiny: history this sparse reads faster in a lake with wider partitions",
+					"files", s.Files, "rows_per_file", s.Committed/s.Files, "try", "--window day or --window month, with a new lake")
 			}
-		}()
-	}
-	tuneMemory(o.Streaming(), o.Remembered())
-	stopProfile, err := startProfile(o.profiles.cpu)
-	if err != nil {
-		return err
-	}
-	j := journey{Options: o.Options, log: env.log, drain: drain, heap: o.profiles.heap, submit: runner}
-	if runner == nil { // elsewhere, rows are counted in other processes
-		j.watch = func(state func() progress) (stop func()) { return env.startProgress(hard, "interactions", state) }
-	}
-	s, err := carry(hard, j)
-	if err != nil && hard.Err() != nil {
-		err = errors.New("stopped before the end; what was not committed is read again by the next run")
-	}
-	err = errors.Join(err, stopProfile())
-	if errors.Is(err, lake.ErrLayout) {
-		return &UsageError{Err: err}
-	}
-	if s.Files > 1000 && s.Committed/s.Files < 1000 && !o.Streaming() {
-		env.log.Warn("the files are tiny: history this sparse reads faster in a lake with wider partitions",
-			"files", s.Files, "rows_per_file", s.Committed/s.Files, "try", "--window day or --window month, with a new lake")
-	}
-	return env.finish(o.summary, s, err)
+			return s, err
+		},
+	})
 }
 
 // journey is one run of the pipeline interactions.
 type journey struct {
 	interactions.Options
 	log   *slog.Logger
-	drain <-chan struct{}                           // closed when a stream has to commit what it holds and end
-	watch func(state func() progress) (stop func()) // shows how far the run is; nil: nobody looks
-	heap  string                                    // file for a profile of the memory at the end; empty: none
-	// submit runs the pipeline to its end, and returns what was counted; nil: the direct runner.
+	drain <-chan struct{} // closed when a stream has to commit what it holds and end
+	watch watcher
+	heap  string // file for a profile of the memory at the end; empty: none
+	// submit runs the pipeline; nil: the direct runner.
 	submit submitter
 }
 
@@ -220,15 +211,9 @@ func carry(ctx context.Context, j journey) (s summary, err error) {
 	if j.watch != nil {
 		defer j.watch(func() progress { return interactionsProgress(r, plan) })()
 	}
-	var counts map[string]int64
-	if j.submit != nil {
-		result, failed := j.submit(ctx, p)
-		counts, err = result.Counts, failed
-		s.Outcome, s.Partial = outcomes[result.Outcome], result.Partial
-	} else {
-		err = direct.Submit(ctx, p)
-		counts = r.Counts()
-	}
+	result, err := submitterOf(j.submit, r)(ctx, p)
+	counts := result.Counts
+	s.Outcome, s.Partial = outcomes[result.Outcome], result.Partial
 	err = errors.Join(err, heapProfile(j.heap))
 	if err == nil && s.Outcome == "" && j.Streaming() { // else it has no end
 		s.Outcome = outcomeDrained
@@ -275,23 +260,6 @@ func interactionsProgress(r *run.Run, p *interactions.Plan) progress {
 		now.Total = max(now.Rows, now.Rows*p.Bytes/read)
 	}
 	return now
-}
-
-// tuneMemory trades memory for time where a run ends, and time for memory where it goes on: the collector runs when the heap
-// has grown by more than Go's default, or by less, and harder when it nears what a run should stay below. GOGC and
-// GOMEMLIMIT win over it.
-// What is remembered besides rows is on top of that, in bytes.
-func tuneMemory(streaming bool, remembered int64) {
-	if os.Getenv("GOGC") == "" {
-		percent := 200
-		if streaming {
-			percent = 50
-		}
-		debug.SetGCPercent(percent)
-	}
-	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(512<<20 + remembered)
-	}
 }
 
 // newRunID names a launch: the time for people, and chance so that two at once differ.

@@ -6,14 +6,15 @@ import (
 	"fmt"
 	"path"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/options/jobopts"
 	"github.com/spf13/pflag"
 
+	"backbone/runners/direct"
 	"backbone/runners/flink"
+	"backbone/transforms/run"
 )
 
 const runnerFlink = "flink"
@@ -35,12 +36,34 @@ func flinkFlags(f *pflag.FlagSet, o *flink.Options) {
 }
 
 // submitter runs a pipeline to its end and returns what was counted.
-type submitter = func(context.Context, *beam.Pipeline) (flink.Result, error)
+type submitter func(context.Context, *beam.Pipeline) (flink.Result, error)
 
-// runner returns what runs the pipeline as flags say, nil for the direct runner, and changes in o what the runner cannot do.
-func (o *interactionsOptions) runner(flags *pflag.FlagSet) (submitter, error) {
+// submitterOf returns s, or where that is nil the direct runner, whose parts share r with this process.
+func submitterOf(s submitter, r *run.Run) submitter {
+	if s != nil {
+		return s
+	}
+	return func(ctx context.Context, p *beam.Pipeline) (flink.Result, error) {
+		err := direct.Submit(ctx, p)
+		return flink.Result{Counts: r.Counts()}, err
+	}
+}
+
+// request is what a command has to tell of its pipeline before a runner is chosen.
+type request struct {
+	command   string
+	runID     string
+	streaming bool
+	lake      *string
+	spillDir  *string
+	paths     []*string // of what is read
+}
+
+// runnerOf returns what runs a pipeline as flags say, nil for the direct runner. It changes in r what the runner cannot do, and where that
+// is of another machine.
+func runnerOf(flags *pflag.FlagSet, o flink.Options, r request) (submitter, error) {
 	if name, _ := given(flags, "runner"); name != runnerFlink {
-		return nil, refuseRunner("interactions", flags, runnerFlink)
+		return nil, refuseRunner(flags)
 	}
 	var errs []error
 	if dir, ok := given(flags, "spill_dir"); ok {
@@ -49,24 +72,23 @@ func (o *interactionsOptions) runner(flags *pflag.FlagSet) (submitter, error) {
 	if *jobopts.Async {
 		errs = append(errs, errors.New("async is set, which says less than --flink_detach: leave --async out"))
 	}
-	for _, path := range slices.Concat(pointers(o.Input), pointers(o.Context), []*string{&o.Lake, &o.GeoDB}) {
+	for _, path := range append(r.paths, r.lake) {
 		errs = append(errs, makeAbsolute(path))
 	}
-	o.SpillDir = "" // a worker that ends takes what it has spilled with it, and Flink starts another
-	o.flink.Name, o.flink.Streaming = *jobopts.JobName, o.Streaming()
-	if o.flink.Name == "" {
-		o.flink.Name = "backbone-interactions-" + strings.ToLower(o.RunID)
-		if o.Streaming() { // one stream reads a subscription
-			o.flink.Name = "backbone-interactions-" + path.Base(o.Input[0])
+	*r.spillDir = "" // a worker that ends takes what it has spilled with it, and Flink starts another
+	o.Name, o.Streaming = *jobopts.JobName, r.streaming
+	if o.Name == "" {
+		o.Name = "backbone-" + r.command + "-" + strings.ToLower(r.runID)
+		if r.streaming { // one stream reads a subscription
+			o.Name = "backbone-" + r.command + "-" + path.Base(*r.paths[0])
 		}
 	}
-	o.flink.RunID, o.flink.Lake = o.RunID, o.Lake
-	o.flink.Endpoint, o.flink.Parallelism = *jobopts.Endpoint, *jobopts.Parallelism
-	o.flink.Worker = flink.Worker{Kind: *jobopts.EnvironmentType, Config: *jobopts.EnvironmentConfig, Binary: *jobopts.WorkerBinary}
-	errs = append(errs, o.flink.Validate())
-	o.Remote, o.Lanes = true, lanes(o.flink.Parallelism)
+	o.RunID, o.Lake = r.runID, *r.lake
+	o.Endpoint, o.Parallelism = *jobopts.Endpoint, *jobopts.Parallelism
+	o.Worker = flink.Worker{Kind: *jobopts.EnvironmentType, Config: *jobopts.EnvironmentConfig, Binary: *jobopts.WorkerBinary}
+	errs = append(errs, o.Validate())
 	return func(ctx context.Context, p *beam.Pipeline) (flink.Result, error) {
-		return flink.Submit(ctx, p, o.flink)
+		return flink.Submit(ctx, p, o)
 	}, errors.Join(errs...)
 }
 
@@ -98,11 +120,11 @@ func given(flags *pflag.FlagSet, name string) (value string, ok bool) {
 	return f.Value.String(), true
 }
 
-// refuseRunner refuses flags that ask for what the direct runner is not: a runner that is none of runners, or another process.
-func refuseRunner(command string, flags *pflag.FlagSet, runners ...string) error {
+// refuseRunner refuses flags that ask for what the direct runner is not: another runner, or another process.
+func refuseRunner(flags *pflag.FlagSet) error {
 	var errs []error
 	if runner, ok := given(flags, "runner"); ok && runner != "direct" && runner != "prism" {
-		errs = append(errs, fmt.Errorf("runner is %q; %s runs on %s in this version", runner, command, strings.Join(append([]string{"direct"}, runners...), " or ")))
+		errs = append(errs, fmt.Errorf("runner is %q; pipelines run on direct or flink in this version", runner))
 	}
 	if endpoint, ok := given(flags, "endpoint"); ok && endpoint != "" {
 		errs = append(errs, fmt.Errorf("endpoint is %q; the direct runner has no job server, it runs in this process: leave --endpoint out", endpoint))

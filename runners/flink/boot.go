@@ -114,10 +114,8 @@ func fetchBinary(ctx context.Context, info *fnpb.ProvisionInfo, endpoint string)
 	if err != nil {
 		return "", folder, err
 	}
-	for _, a := range info.GetDependencies() {
-		if _, theirs := artifact.MustExtractFilePayload(a); theirs == ours {
-			return self, folder, nil
-		}
+	if submittedWith(info) == ours {
+		return self, folder, nil
 	}
 	if folder == "" {
 		if folder, err = os.MkdirTemp("", "backbone-worker-"); err != nil {
@@ -138,6 +136,12 @@ func fetchBinary(ctx context.Context, info *fnpb.ProvisionInfo, endpoint string)
 		return "", folder, fmt.Errorf("none of the job's %d files is a worker binary", len(files))
 	}
 	return path, folder, os.Chmod(path, 0o700)
+}
+
+// submittedWith returns the hash of the binary that the job was submitted with. It is an option, because a job server keeps no hashes of
+// the files of jobs.
+func submittedWith(info *fnpb.ProvisionInfo) string {
+	return info.GetPipelineOptions().GetFields()[beamOption(tagPrefix+workerTag)].GetStringValue()
 }
 
 func hashOf(path string) (string, error) {

@@ -65,6 +65,9 @@ const (
 	LakeTag = "lake"
 )
 
+// workerTag is the hash of the binary that the job was submitted with.
+const workerTag = "worker"
+
 // tagPrefix begins the names of tags among Beam's options, of which a job manager shows all that are no lists, known to Beam or not.
 const tagPrefix = "backbone_"
 

@@ -80,11 +80,15 @@ func ours(t *testing.T) *fnpb.ProvisionInfo {
 	if err != nil {
 		t.Fatal(err)
 	}
+	options, err := structpb.NewStruct(map[string]any{beamOption(tagPrefix + workerTag): sum})
+	if err != nil {
+		t.Fatal(err)
+	}
 	payload, err := proto.Marshal(&pipepb.ArtifactFilePayload{Path: self, Sha256: sum})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &fnpb.ProvisionInfo{PipelineOptions: &structpb.Struct{}, Dependencies: []*pipepb.ArtifactInformation{
+	return &fnpb.ProvisionInfo{PipelineOptions: options, Dependencies: []*pipepb.ArtifactInformation{
 		{TypeUrn: artifact.URNFileArtifact, TypePayload: payload, RoleUrn: artifact.URNGoWorkerBinaryRole},
 	}}
 }

@@ -100,6 +100,15 @@ func Submit(ctx context.Context, p *beam.Pipeline, o Options) (result Result, fa
 		return result, fmt.Errorf("job server %s: %w", o.Endpoint, err)
 	}
 	defer func() { failed = errors.Join(failed, connection.Close()) }()
+	if o.Worker.Binary == "" {
+		if o.Worker.Binary, err = os.Executable(); err != nil {
+			return result, err
+		}
+	}
+	hash, err := hashOf(o.Worker.Binary)
+	if err != nil {
+		return result, fmt.Errorf("worker binary: %w", err)
+	}
 	if before != nil {
 		if o.Savepoint, err = o.stop(ctx, manager, *before, graph); err != nil {
 			return result, err
@@ -111,6 +120,7 @@ func Submit(ctx context.Context, p *beam.Pipeline, o Options) (result Result, fa
 		}()
 	}
 	client := optionsClient{jobpb.NewJobServiceClient(connection), o.runner()}
+	client.options[tagPrefix+workerTag] = hash
 	id, err := o.run(ctx, client, pipeline)
 	if err != nil {
 		return result, err
@@ -169,11 +179,6 @@ var errRefused = errors.New("the job server refuses the job, and its log says wh
 // run has a pipeline run, and returns the id of its job.
 func (o Options) run(ctx context.Context, client jobpb.JobServiceClient, pipeline *pipepb.Pipeline) (id string, err error) {
 	binary := o.Worker.Binary
-	if binary == "" {
-		if binary, err = os.Executable(); err != nil {
-			return "", err
-		}
-	}
 	if err := runnerlib.UpdateGoEnvironmentWorker(binary, pipeline); err != nil {
 		return "", fmt.Errorf("worker binary: %w", err)
 	}
@@ -202,7 +207,10 @@ type optionsClient struct {
 // Prepare implements jobpb.JobServiceClient.
 func (c optionsClient) Prepare(ctx context.Context, in *jobpb.PrepareJobRequest, o ...grpc.CallOption) (*jobpb.PrepareJobResponse, error) {
 	for name, value := range c.options {
-		in.PipelineOptions.Fields["beam:option:"+name+":v1"] = structpb.NewStringValue(value)
+		in.PipelineOptions.Fields[beamOption(name)] = structpb.NewStringValue(value)
 	}
 	return c.JobServiceClient.Prepare(ctx, in, o...)
 }
+
+// beamOption is the full name of an option.
+func beamOption(name string) string { return "beam:option:" + name + ":v1" }

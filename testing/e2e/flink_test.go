@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -47,12 +48,20 @@ func copyTo(t *testing.T, path, tail string) {
 	}
 }
 
-func newFlinkWorld(t *testing.T) *flinkWorld {
+// newFlinkWorld starts a cluster. Its task managers, and so their workers, have the environment of the test as it is now.
+func newFlinkWorld(t *testing.T, taskManagers int) *flinkWorld {
+	t.Helper()
+	return startFlink(t, flinkcluster.Options{TaskManagers: taskManagers})
+}
+
+// startFlink starts a cluster of a certain kind.
+func startFlink(t *testing.T, o flinkcluster.Options) *flinkWorld {
 	t.Helper()
 	w := &flinkWorld{world: &world{T: t, day: dayOf(t, *eventsFlag), rand: seeded(t)}, binary: filepath.Join(t.TempDir(), program), tmp: t.TempDir()}
 	copyTo(t, w.binary, "")
 	var err error
-	w.cluster, err = flinkcluster.Start(t.Context(), flinkcluster.Options{Env: []string{"TMPDIR=" + w.tmp}})
+	o.Env = append(o.Env, "TMPDIR="+w.tmp)
+	w.cluster, err = flinkcluster.Start(t.Context(), o)
 	if errors.Is(err, exec.ErrNotFound) {
 		t.Skip(err)
 	}
@@ -72,13 +81,29 @@ func (w *flinkWorld) submit(lake string, args ...string) *job {
 	w.Helper()
 	w.n++
 	j := &job{summary: filepath.Join(w.TempDir(), "summary.json")}
-	args = append([]string{
-		"interactions", "--input", w.files(), "--lake", lake, "--summary", j.summary, "--runner=flink", "--flink_master", w.cluster.Master,
-		"--environment_config", fmt.Sprintf(`{"command":%q}`, w.binary),
-	}, args...)
+	args = slices.Concat([]string{"interactions", "--input", w.files(), "--lake", lake, "--summary", j.summary}, w.flags(), args)
 	j.process = start(w.T, fmt.Sprintf("run %d", w.n), nil, args...)
 	return j
 }
+
+// submitStream starts the stream on the cluster. It commits often, and has checkpoints often.
+func (w *flinkWorld) submitStream(args ...string) *job {
+	w.Helper()
+	w.n++
+	j := &job{summary: filepath.Join(w.TempDir(), "summary.json")}
+	args = slices.Concat([]string{"interactions", "--input", source, "--lake", w.lake, "--summary", j.summary, "--flush_interval=1s", "--flink_checkpoints=2s"},
+		w.flags(), w.endpoint(), args)
+	j.process = start(w.T, fmt.Sprintf("run %d", w.n), w.env(), args...)
+	return j
+}
+
+// flags are those by which a command runs on the cluster, but for the job server.
+func (w *flinkWorld) flags() []string {
+	return []string{"--runner=flink", "--flink_master", w.cluster.Master, "--environment_config", fmt.Sprintf(`{"command":%q}`, w.binary)}
+}
+
+// endpoint is the flag that names the cluster's job server.
+func (w *flinkWorld) endpoint() []string { return []string{"--endpoint", w.cluster.Endpoint} }
 
 // workers returns the ids of processes that a task manager has started.
 func (w *flinkWorld) workers() (ids []string) {
@@ -146,9 +171,9 @@ func (w *flinkWorld) left() []string {
 // line, and nothing is left of workers.
 func TestFlink(t *testing.T) {
 	slow(t)
-	w := newFlinkWorld(t)
+	w := newFlinkWorld(t, 1)
 	w.lake = filepath.Join(t.TempDir(), "lake")
-	endpoint := []string{"--endpoint", w.cluster.Endpoint}
+	endpoint := w.endpoint()
 	aggregate := []string{"--aggregate", "sessions,trending,funnel,co_occurrence"}
 
 	t.Run("Day", func(t *testing.T) {

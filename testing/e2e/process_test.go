@@ -210,6 +210,7 @@ type summary struct {
 	DeadLettered int64 `json:"dead_lettered"`
 	Late         int64
 	Files        int64
+	Partial      bool
 }
 
 func readSummary(t *testing.T, path string) summary {
@@ -223,7 +224,7 @@ func readSummary(t *testing.T, path string) summary {
 	if err := decoder.Decode(&s); err != nil {
 		t.Fatalf("summary %q: %v", path, err)
 	}
-	if s.Read != s.Committed+s.Duplicate+s.DeadLettered {
+	if !s.Partial && s.Read != s.Committed+s.Duplicate+s.DeadLettered {
 		t.Errorf("the summary does not balance: %+v", s)
 	}
 	return s

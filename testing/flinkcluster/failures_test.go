@@ -137,7 +137,7 @@ func TestFailures(t *testing.T) {
 	beam.ParDo0(s, forget, beam.ParDo(s, &tick{}, beam.Impulse(s)))
 	o := flink.Defaults()
 	o.Name, o.Streaming, o.Master, o.Endpoint, o.Parallelism, o.Checkpoints = "ticks", true, c.Master, c.Endpoint, 1, time.Second
-	o.Worker.Kind, o.Lake, o.RunID = flink.Loopback, t.TempDir(), "ticks"
+	o.Worker.Kind, o.RunID, o.Lake = flink.Loopback, "ticks", t.TempDir()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	ended := make(chan error, 1)

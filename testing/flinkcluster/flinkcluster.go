@@ -449,6 +449,7 @@ func (c *Cluster) configure(rpcPort int) error {
 	}
 	o := c.options
 	// What Flink's scripts would compute of its memory is said in full, since there are no scripts.
+	// A batch with many shuffles needs the least number of buffers for each of them at once: 512 by default, of 32 KiB.
 	config := fmt.Sprintf(`jobmanager.rpc.address: 127.0.0.1
 jobmanager.bind-host: 127.0.0.1
 jobmanager.rpc.port: %d
@@ -467,6 +468,7 @@ taskmanager.memory.task.off-heap.size: 128m
 taskmanager.memory.managed.size: 256m
 taskmanager.memory.network.min: 128m
 taskmanager.memory.network.max: 128m
+taskmanager.network.sort-shuffle.min-buffers: 64
 taskmanager.memory.jvm-metaspace.size: 256m
 taskmanager.memory.jvm-overhead.min: 192m
 taskmanager.memory.jvm-overhead.max: 192m

@@ -1,6 +1,7 @@
 // Package asof keeps versions of users and items: what each of them was at any time.
 //
 //	packets --> group by shard --> merge --> gate --> store --> seal
+//	                                   \---- files ----^
 //
 // An export becomes a version of its table: the complete current state in a folder of its own, and the versions of rows that
 // it has closed in the table's history:
@@ -26,7 +27,8 @@
 //
 // # Limits
 //
-// The rows that an export has of a shard are held in memory, and the files of a shard, one shard for each core.
+// The rows that an export has of a shard are held in memory, and the files of a shard, one shard for each core. Without a folder to spill to,
+// a file of a shard is one element of the runner's: more shards make it smaller.
 //
 // # Metrics
 //
@@ -57,9 +59,9 @@ import (
 func init() {
 	register.Function2x0(seed)
 	register.Function2x0(await)
-	register.DoFn4x1[context.Context, string, func(*[]byte) bool, func(string, []byte), error](&mergeFn{})
-	register.DoFn4x1[context.Context, string, func(*[]byte) bool, func([]byte), error](&gateFn{})
-	register.DoFn3x1[context.Context, []byte, func(string, []byte), error](&storeFn{})
+	register.DoFn5x1[context.Context, string, func(*[]byte) bool, func(string, []byte), func(string, []byte), error](&mergeFn{})
+	register.DoFn4x1[context.Context, string, func(*[]byte) bool, func(string, []byte), error](&gateFn{})
+	register.DoFn5x1[context.Context, string, func(*[]byte) bool, func(*[]byte) bool, func(string, []byte), error](&storeFn{})
 	register.DoFn4x1[context.Context, string, func(*[]byte) bool, func([]byte), error](&sealFn{})
 	register.Emitter2[string, []byte]()
 	register.Emitter1[[]byte]()
@@ -103,10 +105,12 @@ func Update(s beam.Scope, packets, after beam.PCollection, o Options) (versions 
 	shards := beam.GroupByKey(s, beam.Flatten(s, packets, seeds))
 
 	// A group is complete when all that goes into it is, so the gate is reached after what has to be there before.
-	merged := beam.ParDo(s, &mergeFn{Options: o}, shards)
+	merged, files := beam.ParDo2(s, &mergeFn{Options: o}, shards)
 	results := beam.GroupByKey(s, beam.Flatten(s, merged, beam.ParDo(s, await, after)))
+
+	// Only counts are all in one place: where files travel inline, each waits for the gate beside those of its shard.
 	passed := beam.ParDo(s, &gateFn{Options: o}, results)
-	stored := beam.ParDo(s, &storeFn{Options: o}, beam.Reshuffle(s, passed))
+	stored := beam.ParDo(s, &storeFn{Options: o}, beam.CoGroupByKey(s, passed, files))
 	return beam.ParDo(s, &sealFn{Options: o}, beam.GroupByKey(s, stored))
 }
 
@@ -184,9 +188,25 @@ type result struct {
 	Arrived int64
 	Current Part
 	History *Part `json:",omitempty"`
-	// Files are packets of package exchange: the file of the state, and that of the history if there is one.
-	Files [][]byte `json:",omitempty"`
 }
+
+// mergeOutput is what the workers have made of shards, and the DoFn has not yet told Beam.
+type mergeOutput struct {
+	results [][]byte
+	files   []filePacket
+}
+
+// filePacket is a file of a shard on its way to the store: the table of it, and a packet of package exchange.
+type filePacket struct {
+	shard int
+	body  []byte
+}
+
+// The tables of files.
+const (
+	ofState byte = iota
+	ofHistory
+)
 
 // mergeFn merges shards, several at a time.
 type mergeFn struct {
@@ -201,7 +221,7 @@ type mergeFn struct {
 
 	pool *parallel.Pool[group]
 	mu   sync.Mutex
-	done [][]byte
+	out  mergeOutput
 }
 
 // group is a shard with the packets of its rows.
@@ -236,14 +256,14 @@ func (fn *mergeFn) Setup(ctx context.Context) (err error) {
 	return err
 }
 
-func (fn *mergeFn) StartBundle(ctx context.Context, _ func(string, []byte)) {
-	fn.done = nil
+func (fn *mergeFn) StartBundle(ctx context.Context, _, _ func(string, []byte)) {
+	fn.out = mergeOutput{}
 	fn.pool = parallel.Start(runtime.GOMAXPROCS(0), func() (func(group) error, func() error) {
 		return func(g group) error { return fn.merge(ctx, g) }, nil
 	})
 }
 
-func (fn *mergeFn) ProcessElement(ctx context.Context, key string, packets func(*[]byte) bool, emit func(string, []byte)) error {
+func (fn *mergeFn) ProcessElement(ctx context.Context, key string, packets func(*[]byte) bool, results, files func(string, []byte)) error {
 	shard, err := strconv.Atoi(key)
 	if err != nil {
 		return fmt.Errorf("%q is no shard: %w", key, err)
@@ -257,26 +277,29 @@ func (fn *mergeFn) ProcessElement(ctx context.Context, key string, packets func(
 	if err := fn.pool.Submit(ctx, g); err != nil {
 		return err
 	}
-	fn.emit(emit)
+	fn.emit(results, files)
 	return nil
 }
 
 // FinishBundle waits for the workers and emits the rest.
-func (fn *mergeFn) FinishBundle(_ context.Context, emit func(string, []byte)) error {
+func (fn *mergeFn) FinishBundle(_ context.Context, results, files func(string, []byte)) error {
 	if err := fn.pool.Wait(); err != nil {
 		return err
 	}
-	fn.emit(emit)
+	fn.emit(results, files)
 	return nil
 }
 
-func (fn *mergeFn) emit(emit func(string, []byte)) {
+func (fn *mergeFn) emit(results, files func(string, []byte)) {
 	fn.mu.Lock()
-	done := fn.done
-	fn.done = nil
+	out := fn.out
+	fn.out = mergeOutput{}
 	fn.mu.Unlock()
-	for _, d := range done {
-		emit(ofVersion, d)
+	for _, r := range out.results {
+		results(ofVersion, r)
+	}
+	for _, f := range out.files {
+		files(strconv.Itoa(f.shard), f.body)
 	}
 }
 
@@ -309,18 +332,18 @@ func (fn *mergeFn) merge(ctx context.Context, g group) error {
 		Shard: g.shard, Counts: files.counts, Arrived: files.arrived,
 		Current: Part{Shard: g.shard, Rows: files.rows, Live: files.live, Bytes: int64(len(files.current))},
 	}
-	bin := fn.spill.NewBin()
-	bodies := [][]byte{files.current}
+	packets := []filePacket{{body: files.current}}
 	if files.history != nil {
 		r.History = &Part{Shard: g.shard, Rows: files.closed, Bytes: int64(len(files.history))}
-		bodies = append(bodies, files.history)
+		packets = append(packets, filePacket{body: files.history})
 	}
-	for _, body := range bodies {
-		packet, err := bin.Put(body)
+	bin := fn.spill.NewBin()
+	for kind := range packets { // in the order of their constants
+		packet, err := bin.Put(packets[kind].body)
 		if err != nil {
 			return err
 		}
-		r.Files = append(r.Files, packet)
+		packets[kind] = filePacket{shard: g.shard, body: append([]byte{byte(kind)}, packet...)}
 	}
 	if err := bin.Close(); err != nil {
 		return err
@@ -331,7 +354,7 @@ func (fn *mergeFn) merge(ctx context.Context, g group) error {
 	}
 	fn.mu.Lock()
 	defer fn.mu.Unlock()
-	fn.done = append(fn.done, b)
+	fn.out.results, fn.out.files = append(fn.out.results, b), append(fn.out.files, packets...)
 	return nil
 }
 
@@ -347,7 +370,7 @@ func (fn *gateFn) Setup(ctx context.Context) (err error) {
 	return err
 }
 
-func (fn *gateFn) ProcessElement(ctx context.Context, _ string, results func(*[]byte) bool, emit func([]byte)) error {
+func (fn *gateFn) ProcessElement(ctx context.Context, _ string, results func(*[]byte) bool, emit func(string, []byte)) error {
 	all, err := collect(results, fn.Options.Plan.Shards)
 	if err != nil {
 		return fmt.Errorf("table %q: %w", fn.Options.Table, err)
@@ -369,7 +392,7 @@ func (fn *gateFn) ProcessElement(ctx context.Context, _ string, results func(*[]
 		if err != nil {
 			return err
 		}
-		emit(b)
+		emit(strconv.Itoa(r.Shard), b)
 	}
 	return nil
 }
@@ -420,9 +443,15 @@ type storeFn struct {
 
 	store *store.Store
 	spill *exchange.Spill
-	pool  *parallel.Pool[[]byte]
+	pool  *parallel.Pool[storing]
 	mu    sync.Mutex
 	done  [][]byte
+}
+
+// storing is the storing of the files of a shard, each with its table.
+type storing struct {
+	result []byte
+	files  [][]byte
 }
 
 func (fn *storeFn) Setup(ctx context.Context) (err error) {
@@ -436,13 +465,20 @@ func (fn *storeFn) Setup(ctx context.Context) (err error) {
 
 func (fn *storeFn) StartBundle(ctx context.Context, _ func(string, []byte)) {
 	fn.done = nil
-	fn.pool = parallel.Start(runtime.GOMAXPROCS(0), func() (func([]byte) error, func() error) {
-		return func(b []byte) error { return fn.put(ctx, b) }, nil
+	fn.pool = parallel.Start(runtime.GOMAXPROCS(0), func() (func(storing) error, func() error) {
+		return func(s storing) error { return fn.put(ctx, s) }, nil
 	})
 }
 
-func (fn *storeFn) ProcessElement(ctx context.Context, b []byte, _ func(string, []byte)) error {
-	return fn.pool.Submit(ctx, b)
+func (fn *storeFn) ProcessElement(ctx context.Context, shard string, results, files func(*[]byte) bool, _ func(string, []byte)) error {
+	var s storing
+	if !results(&s.result) {
+		return fmt.Errorf("table %q: the files of shard %s have not passed the gate", fn.Options.Table, shard)
+	}
+	for f := []byte(nil); files(&f); f = nil {
+		s.files = append(s.files, f)
+	}
+	return fn.pool.Submit(ctx, s)
 }
 
 // FinishBundle waits until the files of the bundle are durable.
@@ -456,35 +492,46 @@ func (fn *storeFn) FinishBundle(_ context.Context, emit func(string, []byte)) er
 	return nil
 }
 
-func (fn *storeFn) put(ctx context.Context, b []byte) error {
+func (fn *storeFn) put(ctx context.Context, s storing) error {
 	var r result
-	if err := json.Unmarshal(b, &r); err != nil {
+	if err := json.Unmarshal(s.result, &r); err != nil {
 		return fmt.Errorf("result of a shard: %w", err)
 	}
-	o := fn.Options
-	for i, table := range []string{o.Table, schemas.HistoryOf(o.Table)}[:len(r.Files)] {
-		body, err := fn.spill.Get(r.Files[i], nil)
-		if err != nil {
-			return err
-		}
-		key := table + "/" + FolderOf(o.Plan.AsOf) + "/" + partName(r.Shard, o.Plan.Shards)
-		outcome, err := fn.store.Commit(ctx, key, body)
-		if err != nil {
-			return err
-		}
-		if outcome == store.Taken {
-			return fmt.Errorf("%s is there with other bytes: the exports have changed since the run that made it, which was not finished. Run with a later --as_of, or remove the folder", key)
-		}
+	want := 1
+	if r.History != nil {
+		want = 2
 	}
-	r.Files = nil
-	b, err := json.Marshal(r)
-	if err != nil {
-		return err
+	if len(s.files) != want {
+		return fmt.Errorf("table %q: shard %d has %d files, want %d", fn.Options.Table, r.Shard, len(s.files), want)
+	}
+	for _, f := range s.files {
+		if err := fn.commit(ctx, r.Shard, f); err != nil {
+			return err
+		}
 	}
 	fn.mu.Lock()
 	defer fn.mu.Unlock()
-	fn.done = append(fn.done, b)
+	fn.done = append(fn.done, s.result)
 	return nil
+}
+
+// commit makes a file of a shard durable.
+func (fn *storeFn) commit(ctx context.Context, shard int, file []byte) error {
+	o := fn.Options
+	table := o.Table
+	if file[0] == ofHistory {
+		table = schemas.HistoryOf(table)
+	}
+	body, err := fn.spill.Get(file[1:], nil)
+	if err != nil {
+		return err
+	}
+	key := table + "/" + FolderOf(o.Plan.AsOf) + "/" + partName(shard, o.Plan.Shards)
+	outcome, err := fn.store.Commit(ctx, key, body)
+	if err == nil && outcome == store.Taken {
+		err = fmt.Errorf("%s is there with other bytes: the exports have changed since the run that made it, which was not finished. Run with a later --as_of, or remove the folder", key)
+	}
+	return err
 }
 
 // sealFn commits a version, when all of its files are durable.
