@@ -2,6 +2,7 @@ package command
 
 import (
 	"bytes"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -10,6 +11,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/goccy/go-yaml"
 
 	"backbone/schemas"
 	"backbone/testing/python"
@@ -208,7 +211,64 @@ lines:
 	return calls
 }
 
-// Every command line in the documentation, and in the help of the commands, names a command that there is with flags that it
+// containerLines returns the arguments of each container of ours in files of Docker and Kubernetes, by the names of the files.
+func containerLines(t *testing.T) map[string][][]string {
+	t.Helper()
+	ours := map[string]bool{}
+	for _, cmd := range Tree().Commands() {
+		ours[cmd.Name()] = true
+	}
+	lines := map[string][][]string{}
+	paths, err := filepath.Glob(filepath.Join("..", "flink", "*", "*.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range paths {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var look func(value any)
+		look = func(value any) {
+			switch value := value.(type) {
+			case map[string]any:
+				for key, part := range value {
+					list, _ := part.([]any)
+					if len(list) == 0 || key != "args" && key != "command" || !ours[fmt.Sprint(list[0])] {
+						look(part)
+						continue
+					}
+					var args []string
+					for _, arg := range list {
+						args = append(args, fmt.Sprint(arg))
+					}
+					lines[filepath.Base(path)] = append(lines[filepath.Base(path)], args)
+				}
+			case []any:
+				for _, part := range value {
+					look(part)
+				}
+			}
+		}
+		for decoder := yaml.NewDecoder(bytes.NewReader(text)); ; {
+			var document any
+			if err := decoder.Decode(&document); errors.Is(err, io.EOF) {
+				break
+			} else if err != nil {
+				t.Fatalf("%s: %v", path, err)
+			}
+			look(document)
+		}
+	}
+	for name, want := range map[string]int{"compose.yaml": 2, "cluster.yaml": 1, "interactions.yaml": 1} {
+		if len(lines[name]) != want {
+			t.Errorf("%s has %d command lines, want %d", name, len(lines[name]), want)
+		}
+	}
+	return lines
+}
+
+// Every command line in the documentation, in files of Docker and Kubernetes and in the help of the commands, names a command that there is with flags that it
 // has.
 func TestCommandLinesOfDocs(t *testing.T) {
 	// Beam's flags are those of the process: another test's job must not look for the job server of an example.
@@ -224,7 +284,7 @@ func TestCommandLinesOfDocs(t *testing.T) {
 			})
 		}
 	})
-	lines := map[string][][]string{}
+	lines := containerLines(t)
 	pages, err := filepath.Glob(filepath.Join("..", "..", "docs", "*.md"))
 	if err != nil {
 		t.Fatal(err)

@@ -4,8 +4,8 @@
 //	   ^                                                           |
 //	   +------------- states, messages, counts <-------------------+
 //
-// A worker is this same binary, which a task manager starts again (Boot). It is one process: nothing is left of it when the task manager
-// stops it or dies, neither a process nor a file.
+// A worker is this same binary, which a task manager starts again (Boot), or a [Pool] that it asks to. It is one process: nothing is left of it
+// when the task manager stops it or dies, neither a process nor a file.
 //
 // # Guarantees
 //

@@ -35,9 +35,12 @@ type Pool struct {
 
 	mu      sync.Mutex
 	closed  bool
-	workers map[string]*pooled // by id; those that run
+	workers map[key]*pooled // those that run
 	attends sync.WaitGroup
 }
+
+// key tells workers apart. Task managers count theirs alike, also one that takes the place of another.
+type key struct{ id, control string }
 
 // pooled is a worker of a pool.
 type pooled struct {
@@ -64,7 +67,7 @@ func NewPool(address string) (*Pool, error) {
 	if err != nil {
 		return nil, fmt.Errorf("worker pool: %w", err)
 	}
-	p := &Pool{program: program, listener: listener, server: grpc.NewServer(), workers: map[string]*pooled{}}
+	p := &Pool{program: program, listener: listener, server: grpc.NewServer(), workers: map[key]*pooled{}}
 	fnpb.RegisterBeamFnExternalWorkerPoolServer(p.server, p)
 	return p, nil
 }
@@ -100,16 +103,22 @@ func (p *Pool) StartWorker(_ context.Context, request *fnpb.StartWorkerRequest) 
 	return response, nil
 }
 
-// StopWorker implements Beam's worker pool. That there is no such worker is no error: it may have ended.
+// StopWorker implements Beam's worker pool. That there is no such worker is no error: it may have ended. Where several task managers have one
+// of the id, the request does not say whose is meant: it ends when nobody listens any longer where it gets its work.
 func (p *Pool) StopWorker(_ context.Context, request *fnpb.StopWorkerRequest) (*fnpb.StopWorkerResponse, error) {
 	p.mu.Lock()
-	w := p.workers[request.GetWorkerId()]
+	var meant []*pooled
+	for k, w := range p.workers {
+		if k.id == request.GetWorkerId() {
+			meant = append(meant, w)
+		}
+	}
 	p.mu.Unlock()
 	response := &fnpb.StopWorkerResponse{}
-	if w == nil {
+	if len(meant) != 1 {
 		return response, nil
 	}
-	if err := w.Stop(workerGrace); err != nil {
+	if err := meant[0].Stop(workerGrace); err != nil {
 		response.Error = err.Error()
 	}
 	return response, nil
@@ -153,12 +162,13 @@ func (p *Pool) start(request *fnpb.StartWorkerRequest) (err error) {
 // run starts the process of a worker, which writes into status, and attends to it.
 func (p *Pool) run(request *fnpb.StartWorkerRequest, status *os.File) (*pooled, error) {
 	id, control := request.GetWorkerId(), request.GetControlEndpoint().GetUrl()
+	k := key{id, control}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
 	case p.closed:
 		return nil, errors.New("worker pool: it is being stopped")
-	case p.workers[id] != nil:
+	case p.workers[k] != nil:
 		return nil, fmt.Errorf("worker pool: there is a worker %s already", id)
 	case len(p.workers) == mostWorkers:
 		return nil, fmt.Errorf("worker pool: %d workers run, no more are started", mostWorkers)
@@ -184,14 +194,14 @@ func (p *Pool) run(request *fnpb.StartWorkerRequest, status *os.File) (*pooled, 
 		return nil, errors.Join(err, remove(folder))
 	}
 	w := &pooled{Process: process, folder: folder}
-	p.workers[id] = w
-	p.attends.Go(func() { p.attend(id, w, control) })
+	p.workers[k] = w
+	p.attends.Go(func() { p.attend(k, w) })
 	slog.Info("worker started", "id", id, "pid", w.PID(), "control_endpoint", control)
 	return w, nil
 }
 
 // attend waits for the end of a worker, which it brings about when nobody listens at the control endpoint, and clears up after it.
-func (p *Pool) attend(id string, w *pooled, control string) {
+func (p *Pool) attend(k key, w *pooled) {
 	check := time.NewTicker(workerCheck)
 	defer check.Stop()
 	for ended := false; !ended; {
@@ -199,18 +209,18 @@ func (p *Pool) attend(id string, w *pooled, control string) {
 		case <-w.Ended():
 			ended = true
 		case <-check.C:
-			if err := answers(context.Background(), control); errors.Is(err, syscall.ECONNREFUSED) {
-				slog.Warn("a worker's task manager is gone", "id", id, "error", err)
+			if err := answers(context.Background(), k.control); errors.Is(err, syscall.ECONNREFUSED) {
+				slog.Warn("a worker's task manager is gone", "id", k.id, "error", err)
 				ended = true
 			}
 		}
 	}
 	err := errors.Join(w.Stop(workerGrace), remove(w.folder)) // a worker that has run has removed it
 	p.mu.Lock()
-	delete(p.workers, id)
+	delete(p.workers, k)
 	p.mu.Unlock()
-	slog.Info("worker ended", "id", id, "pid", w.PID(), "exit", w.Exit().Error())
+	slog.Info("worker ended", "id", k.id, "pid", w.PID(), "exit", w.Exit().Error())
 	if err != nil {
-		slog.Error("a worker has left something", "id", id, "error", err)
+		slog.Error("a worker has left something", "id", k.id, "error", err)
 	}
 }

@@ -142,7 +142,7 @@ func (w poolWorld) start(id, provision, control string) int {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.workers[id].PID()
+	return w.workers[key{id, control}].PID()
 }
 
 // gone waits until there is no process group of an id.
@@ -183,7 +183,7 @@ func TestPool(t *testing.T) {
 	}
 	for range 500 { // it is forgotten a moment after it has ended
 		w.mu.Lock()
-		known := w.workers["1"] != nil
+		known := w.workers[key{"1", address}] != nil
 		w.mu.Unlock()
 		if !known {
 			break
@@ -239,6 +239,23 @@ func TestPoolTaskManagerIsKilled(t *testing.T) {
 	w.gone(pid)
 	if err := syscall.Kill(other, 0); err != nil {
 		t.Errorf("the worker of another: %v", err)
+	}
+}
+
+// Task managers count their workers alike, also one that takes the place of another. None ends those of others.
+func TestPoolOfTwo(t *testing.T) {
+	w := newPoolWorld(t)
+	one, stop := serve(t, provision{info: ours(t)})
+	other, _ := serve(t, provision{info: ours(t)})
+	first, second := w.start("1-1", one, one), w.start("1-1", other, other)
+	response, err := w.BeamFnExternalWorkerPoolClient.StopWorker(t.Context(), &fnpb.StopWorkerRequest{WorkerId: "1-1"})
+	if err != nil || response.GetError() != "" {
+		t.Fatalf("stop: %q, %v", response.GetError(), err)
+	}
+	stop() // as it does next
+	w.gone(first)
+	if err := syscall.Kill(second, 0); err != nil {
+		t.Errorf("the worker of the other: %v", err)
 	}
 }
 

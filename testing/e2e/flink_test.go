@@ -124,11 +124,12 @@ type pool struct {
 	address string
 }
 
-func (w *flinkWorld) startPool() *pool {
+// startPool starts a pool that has its temporary files in tmp.
+func (w *flinkWorld) startPool(tmp string) *pool {
 	w.Helper()
 	binary := filepath.Join(w.TempDir(), program)
 	copyTo(w.T, binary, "of a pool")
-	p := &pool{process: startBinary(w.T, binary, "the pool", []string{"TMPDIR=" + w.tmp}, "worker-pool", "--addr=127.0.0.1:0")}
+	p := &pool{process: startBinary(w.T, binary, "the pool", []string{"TMPDIR=" + tmp}, "worker-pool", "--addr=127.0.0.1:0")}
 	until(w.T, "the pool has said where it is", func() bool {
 		_, address, said := strings.Cut(p.read(p.stdout), "--environment_config=")
 		p.address = strings.TrimSpace(address)
@@ -151,10 +152,19 @@ func (p *pool) workers() []string {
 func (w *flinkWorld) nothingIsLeft() {
 	w.Helper()
 	until(w.T, "no worker is left", func() bool { return len(w.workers()) == 0 })
-	left, err := filepath.Glob(filepath.Join(w.tmp, "backbone-*"))
-	if err != nil || len(left) > 0 {
-		w.Errorf("workers have left %v, error %v", left, err)
+	if left := w.left(); len(left) > 0 {
+		w.Errorf("workers have left %v", left)
 	}
+}
+
+// left are the temporary files of workers.
+func (w *flinkWorld) left() []string {
+	w.Helper()
+	left, err := filepath.Glob(filepath.Join(w.tmp, "backbone-*"))
+	if err != nil {
+		w.Fatal(err)
+	}
+	return left
 }
 
 // On a cluster of Flink, a day ends in the same lake as on the direct runner, with the same results of windows; what goes wrong is told in a
@@ -214,7 +224,7 @@ func TestFlink(t *testing.T) {
 	t.Run("Pool", func(t *testing.T) {
 		w := *w
 		w.world = &world{T: t, day: w.day, lake: filepath.Join(t.TempDir(), "lake")}
-		pool := w.startPool()
+		pool := w.startPool(w.tmp)
 		external := append([]string{"--environment_type=EXTERNAL", "--environment_config", pool.address}, endpoint...)
 		w.wantCounts(w.submit(w.lake, external...).finish(), summary{
 			Outcome: "done", Read: int64(w.total.Events), Committed: int64(w.total.Rows),
@@ -228,22 +238,27 @@ func TestFlink(t *testing.T) {
 		w.nothingIsLeft()
 
 		j := w.submit(filepath.Join(t.TempDir(), "lake"), external...)
-		until(t, "a worker of the pool runs", func() bool { return len(pool.workers()) > 0 })
-		workers := pool.workers()
+		var workers []string
+		until(t, "a worker of the pool runs and has removed its folder", func() bool {
+			workers = pool.workers()
+			return len(workers) > 0 && len(w.left()) == 0 || !j.running()
+		})
 		pool.kill()
 		until(t, "its workers have ended", func() bool {
 			return exec.CommandContext(t.Context(), "ps", append([]string{"-o", "pid=", "-p"}, workers...)...).Run() != nil
 		})
 		j.signal(syscall.SIGINT)
-		j.wantExit(1)
+		j.exit() // it may have been done just before
 		w.nothingIsLeft()
 	})
 
+	nowhere := filepath.Join(t.TempDir(), "nowhere")
 	for _, test := range []struct {
 		name string
 		args []string
 		want string // in the last line
 	}{
+		{"PoolCannot", append(endpoint, "--environment_type=EXTERNAL", "--environment_config", w.startPool(nowhere).address), nowhere},
 		{"NoPool", append(endpoint, "--environment_type=EXTERNAL", "--environment_config=127.0.0.1:1"), "Connection refused"},
 		{"Translation", append(endpoint, "--flink_options=execution_mode_for_batch=SIDEWAYS"), "flink runner: job failed: java.lang.IllegalArgumentException: No enum constant"},
 		{"Refused", []string{"--flink_job_server", w.cluster.Software.JobServer, "--flink_options=parallelism=many"}, `Cannot deserialize value of type`},

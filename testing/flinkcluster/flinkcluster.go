@@ -43,7 +43,7 @@ type Options struct {
 	Dir string
 	// Env is added to the environment of the task managers and of the pool, and so to that of workers: NAME=VALUE.
 	Env []string
-	// Restarts is how often a job that fails is begun again, 2 s later, unless it says so itself. Default: 3.
+	// Restarts is how often a job that fails is begun again, 2 s later, unless it says so itself. Default: 3; -1 for never.
 	Restarts int
 	// WorkerPool is the path of a backbone, of which a pool of workers is run. Default: no pool.
 	WorkerPool string
@@ -483,7 +483,7 @@ state.savepoints.dir: %s
 execution.checkpointing.externalized-checkpoint-retention: RETAIN_ON_CANCELLATION
 io.tmp.dirs: %s
 classloader.resolve-order: parent-first
-`, rpcPort, port, o.Slots, o.Slots*o.TaskManagers, o.Slots, o.Restarts, c.url("checkpoints"), c.url("savepoints"), filepath.Join(c.Dir, "tmp"))
+`, rpcPort, port, o.Slots, o.Slots*o.TaskManagers, o.Slots, max(o.Restarts, 0), c.url("checkpoints"), c.url("savepoints"), filepath.Join(c.Dir, "tmp"))
 	if o.HighAvailability {
 		config += fmt.Sprintf(`high-availability.type: zookeeper
 high-availability.zookeeper.quorum: %s

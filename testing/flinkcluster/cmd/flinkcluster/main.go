@@ -17,23 +17,31 @@ import (
 
 func main() {
 	var o flinkcluster.Options
-	flag.IntVar(&o.TaskManagers, "task_managers", 1, "how many task managers there are")
-	flag.IntVar(&o.Slots, "slots", 2, "how many parts of jobs each works on at once")
-	flag.IntVar(&o.Port, "port", 8081, "port of Flink's REST service and web pages; 0: one that is free")
-	flag.IntVar(&o.JobServerPort, "job_server_port", 8099, "port of Beam's job server; 0: one that is free")
-	flag.StringVar(&o.Dir, "dir", "", "folder for logs, checkpoints and savepoints (default a temporary one)")
-	flag.IntVar(&o.Restarts, "restarts", 3, "how often a job that fails is begun again, unless it says so itself")
-	flag.StringVar(&o.WorkerPool, "worker_pool", "", "`path` of a backbone to run a pool of workers of (default no pool)")
-	flag.IntVar(&o.WorkerPoolPort, "worker_pool_port", 50000, "port of the pool; 0: one that is free")
-	flag.IntVar(&o.PrometheusPort, "prometheus_port", 0, "port where Prometheus reads the job manager's metrics; those of task managers follow (default no metrics)")
-	flag.BoolVar(&o.HighAvailability, "high_availability", false, "run ZooKeeper, too, so that jobs go on when the job manager was started again")
-	isolated := flag.Bool("isolated", false, "run in a network namespace of its own, where nobody else reaches it (Linux)")
+	var isolated bool
+	flags(flag.CommandLine, &o, &isolated)
 	flag.Parse()
 	o.Prometheus = o.PrometheusPort != 0
-	if err := run(o, *isolated); err != nil {
+	if o.Restarts == 0 {
+		o.Restarts = -1
+	}
+	if err := run(o, isolated); err != nil {
 		fmt.Fprintln(os.Stderr, "flinkcluster:", err)
 		os.Exit(1)
 	}
+}
+
+func flags(set *flag.FlagSet, o *flinkcluster.Options, isolated *bool) {
+	set.IntVar(&o.TaskManagers, "task_managers", 1, "how many task managers there are")
+	set.IntVar(&o.Slots, "slots", 2, "how many parts of jobs each works on at once")
+	set.IntVar(&o.Port, "port", 8081, "port of Flink's REST service and web pages; 0: one that is free")
+	set.IntVar(&o.JobServerPort, "job_server_port", 8099, "port of Beam's job server; 0: one that is free")
+	set.StringVar(&o.Dir, "dir", "", "folder for logs, checkpoints and savepoints (default a temporary one)")
+	set.IntVar(&o.Restarts, "restarts", 3, "how often a job that fails is begun again, unless it says so itself")
+	set.StringVar(&o.WorkerPool, "worker_pool", "", "`path` of a backbone to run a pool of workers of (default no pool)")
+	set.IntVar(&o.WorkerPoolPort, "worker_pool_port", 50000, "port of the pool; 0: one that is free")
+	set.IntVar(&o.PrometheusPort, "prometheus_port", 0, "port where Prometheus reads the job manager's metrics; those of task managers follow (default no metrics)")
+	set.BoolVar(&o.HighAvailability, "high_availability", false, "run ZooKeeper, too, so that jobs go on when the job manager was started again")
+	set.BoolVar(isolated, "isolated", false, "run in a network namespace of its own, where nobody else reaches it (Linux)")
 }
 
 func run(o flinkcluster.Options, isolated bool) (err error) {
