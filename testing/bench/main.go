@@ -78,6 +78,7 @@ var parts = []struct {
 	{"join", (*bench).join},
 	{"windows", one((*bench).windows)},
 	{"flink", one((*bench).flink)},
+	{"flinkstream", one((*bench).flinkStream)},
 }
 
 // one is for a part of one section.
