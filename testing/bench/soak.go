@@ -47,7 +47,7 @@ func parseSoak(args []string, out io.Writer) (soakOptions, error) {
 	flags.SetOutput(out)
 	flags.IntVar(&o.minutes, "minutes", 60, "how long events flow")
 	flags.IntVar(&o.rate, "rate", 300, "events a second")
-	flags.DurationVar(&o.every, "every", 30*time.Second, "time from one sample to the next")
+	flags.DurationVar(&o.every, "every", 20*time.Second, "time from one sample to the next; not that between flushes, or all samples are of the same moment of it")
 	flags.DurationVar(&o.flush, "flush_interval", 30*time.Second, "flush interval of the stream")
 	flags.DurationVar(&o.points, "checkpoints", 10*time.Second, "time from one checkpoint to the next")
 	flags.StringVar(&o.dir, "dir", "", "`FOLDER` for all that is written, which stays there (default one in the user's cache folder, which is removed)")
