@@ -37,9 +37,12 @@ type soakOptions struct {
 	every   time.Duration
 	flush   time.Duration
 	points  time.Duration
+	options string
 	dir     string
 	json    string
 }
+
+func (o soakOptions) length() time.Duration { return time.Duration(o.minutes) * time.Minute }
 
 func parseSoak(args []string, out io.Writer) (soakOptions, error) {
 	var o soakOptions
@@ -50,6 +53,7 @@ func parseSoak(args []string, out io.Writer) (soakOptions, error) {
 	flags.DurationVar(&o.every, "every", 20*time.Second, "time from one sample to the next; not that between flushes, or all samples are of the same moment of it")
 	flags.DurationVar(&o.flush, "flush_interval", 30*time.Second, "flush interval of the stream")
 	flags.DurationVar(&o.points, "checkpoints", 10*time.Second, "time from one checkpoint to the next")
+	flags.StringVar(&o.options, "flink_options", "", "options of Beam's Flink runner, as `NAME=VALUE,...`")
 	flags.StringVar(&o.dir, "dir", "", "`FOLDER` for all that is written, which stays there (default one in the user's cache folder, which is removed)")
 	flags.StringVar(&o.json, "json", "", "`FILE` for the samples in JSON")
 	if err := flags.Parse(args); err != nil {
@@ -138,14 +142,20 @@ func (s *soaking) run(ctx context.Context) (err error) {
 		return err
 	}
 	emulator := []string{"PUBSUB_EMULATOR_HOST=" + s.server.address}
-	s.launcher, err = start(ctx, emulator, s.backbone, "interactions", "--input", "pubsub://"+project+"/lake", "--lake", lake,
-		"--flush_interval", s.soakOptions.flush.String(), "--runner=flink", "--endpoint", s.cluster.Endpoint, "--flink_master", s.cluster.Master,
-		"--flink_checkpoints", s.points.String(), "--parallelism", strconv.Itoa(flinkParallelism), "--job_name=soak", "--summary", summary)
-	if err != nil {
+	command := []string{
+		"interactions", "--input", "pubsub://" + project + "/lake", "--lake", lake, "--flush_interval", s.soakOptions.flush.String(),
+		"--runner=flink", "--endpoint", s.cluster.Endpoint, "--flink_master", s.cluster.Master, "--parallelism", strconv.Itoa(flinkParallelism),
+		"--flink_checkpoints", s.points.String(), "--job_name=soak", "--summary", summary,
+	}
+	if s.soakOptions.options != "" {
+		command = append(command, "--flink_options", s.soakOptions.options)
+	}
+	if s.launcher, err = start(ctx, emulator, s.backbone, command...); err != nil {
 		return err
 	}
 	drained := ended(s.launcher)
-	publisher, err := start(ctx, emulator, s.backbone, "generate", "--topic", topic, "--realtime", "--rate", strconv.Itoa(s.rate),
+	// The rate is that of all of the time; a shop has more and less. Were that held, events would be late because they wait for the publisher.
+	publisher, err := start(ctx, emulator, s.backbone, "generate", "--topic", topic, "--realtime", "--duration", s.length().String(),
 		"--events", strconv.Itoa(s.minutes*60*s.rate), "--seed=1", "--out", truth)
 	if err != nil {
 		return err
@@ -306,7 +316,7 @@ func (s *soaking) report() error {
 			return err
 		}
 	}
-	return writeSoak(s.out, s.moments, time.Duration(s.minutes)*time.Minute)
+	return writeSoak(s.out, s.moments, s.length())
 }
 
 // soakParts is of how many parts of the time the means are told.
