@@ -37,9 +37,10 @@ type soakOptions struct {
 	every   time.Duration
 	flush   time.Duration
 	points  time.Duration
-	options string
 	dir     string
 	json    string
+
+	flinkOptions string
 }
 
 func (o soakOptions) length() time.Duration { return time.Duration(o.minutes) * time.Minute }
@@ -53,7 +54,7 @@ func parseSoak(args []string, out io.Writer) (soakOptions, error) {
 	flags.DurationVar(&o.every, "every", 20*time.Second, "time from one sample to the next; not that between flushes, or all samples are of the same moment of it")
 	flags.DurationVar(&o.flush, "flush_interval", 30*time.Second, "flush interval of the stream")
 	flags.DurationVar(&o.points, "checkpoints", 10*time.Second, "time from one checkpoint to the next")
-	flags.StringVar(&o.options, "flink_options", "", "options of Beam's Flink runner, as `NAME=VALUE,...`")
+	flags.StringVar(&o.flinkOptions, "flink_options", "", "options of Beam's Flink runner, as `NAME=VALUE,...`")
 	flags.StringVar(&o.dir, "dir", "", "`FOLDER` for all that is written, which stays there (default one in the user's cache folder, which is removed)")
 	flags.StringVar(&o.json, "json", "", "`FILE` for the samples in JSON")
 	if err := flags.Parse(args); err != nil {
@@ -143,12 +144,12 @@ func (s *soaking) run(ctx context.Context) (err error) {
 	}
 	emulator := []string{"PUBSUB_EMULATOR_HOST=" + s.server.address}
 	command := []string{
-		"interactions", "--input", "pubsub://" + project + "/lake", "--lake", lake, "--flush_interval", s.soakOptions.flush.String(),
+		"interactions", "--input", "pubsub://" + project + "/lake", "--lake", lake, "--flush_interval", s.flush.String(),
 		"--runner=flink", "--endpoint", s.cluster.Endpoint, "--flink_master", s.cluster.Master, "--parallelism", strconv.Itoa(flinkParallelism),
 		"--flink_checkpoints", s.points.String(), "--job_name=soak", "--summary", summary,
 	}
-	if s.soakOptions.options != "" {
-		command = append(command, "--flink_options", s.soakOptions.options)
+	if s.flinkOptions != "" {
+		command = append(command, "--flink_options", s.flinkOptions)
 	}
 	if s.launcher, err = start(ctx, emulator, s.backbone, command...); err != nil {
 		return err
@@ -441,7 +442,7 @@ func heapOfTaskManager(ctx context.Context, master string) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	response, err := http.DefaultClient.Do(request)
+	response, err := (&http.Client{}).Do(request)
 	if err != nil {
 		return 0, err
 	}
