@@ -1,6 +1,7 @@
 package flink
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -61,7 +62,8 @@ func (r rest) call(ctx context.Context, method, path string, sent, answer any) (
 		return err
 	}
 	switch {
-	case response.StatusCode == http.StatusNotFound:
+	// Of a job that it does not know, it tells some things as an error of its own.
+	case response.StatusCode == http.StatusNotFound, response.StatusCode >= http.StatusInternalServerError && bytes.Contains(text, []byte("FlinkJobNotFoundException")):
 		return fmt.Errorf("%w: %s", errNotThere, refusal(text))
 	case response.StatusCode >= http.StatusBadRequest:
 		return fmt.Errorf("%s: %s", response.Status, refusal(text))

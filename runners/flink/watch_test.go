@@ -161,7 +161,7 @@ func (m *fakeManager) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			m.states = m.states[1:]
 		}
 		if state == "" {
-			http.Error(w, "no such job", http.StatusNotFound)
+			http.Error(w, `{"errors":["Internal server error.","<Exception on server side:\norg.apache.flink.runtime.messages.FlinkJobNotFoundException: x"]}`, http.StatusInternalServerError)
 			return
 		}
 		say(`{"status":%q}`, state)

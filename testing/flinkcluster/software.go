@@ -19,6 +19,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -98,7 +99,7 @@ func fetchFlink(ctx context.Context, dir string) error {
 	if err := os.WriteFile(wanted, []byte(line), 0o600); err != nil {
 		return err
 	}
-	err := command(ctx, dir, "python3", "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", "--no-binary=:all:",
+	err := patiently(ctx, dir, "python3", "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", "--no-binary=:all:",
 		"--require-hashes", "--dest", dir, "-r", wanted)
 	if err != nil {
 		return err
@@ -164,7 +165,7 @@ func buildJobServer(ctx context.Context, dir string) (err error) {
 	if err := os.WriteFile(filepath.Join(build, "pom.xml"), pom, 0o600); err != nil {
 		return err
 	}
-	if err := command(ctx, build, "mvn", "--quiet", "--batch-mode", "--strict-checksums", "package"); err != nil {
+	if err := patiently(ctx, build, "mvn", "--quiet", "--batch-mode", "--strict-checksums", "package"); err != nil {
 		return err
 	}
 	jar := filepath.Join(build, "target", "job-server.jar")
@@ -203,6 +204,21 @@ func digestJar(path string) (string, error) {
 		_, _ = fmt.Fprintf(all, "%x  %s\n", one.Sum(nil), f.Name) // a hash never fails
 	}
 	return hex.EncodeToString(all.Sum(nil)), nil
+}
+
+// patiently runs a program that fetches from a registry, which may fail for a while. What it has fetched stays.
+func patiently(ctx context.Context, dir, name string, args ...string) (err error) {
+	for try := range 4 {
+		select {
+		case <-ctx.Done():
+			return errors.Join(err, ctx.Err())
+		case <-time.After(time.Duration(try) * 10 * time.Second):
+		}
+		if err = command(ctx, dir, name, args...); err == nil || errors.Is(err, exec.ErrNotFound) {
+			return err
+		}
+	}
+	return err
 }
 
 // command runs a program in dir. What it prints is in the error.
