@@ -80,7 +80,7 @@ func TestFlinkJobs(t *testing.T) {
 		"--environment_config", fmt.Sprintf(`{"command":%q}`, w.binary),
 	}
 	start(t, "the stream", w.env(), append([]string{
-		"interactions", "--input", source, "--job_name=shop-stream", "--flush_interval=500ms", "--flink_checkpoints=2s", "--flink_detach",
+		"interactions", "--input", source, "--job_name=shop-stream", "--flush_interval=500ms", "--flink_checkpoints=2s", "--detach",
 	}, common...)...).wantExit(0)
 	for quarter := range quarters {
 		w.publishFile(w.quarter(quarter))

@@ -5,6 +5,7 @@ package e2e
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -20,12 +21,16 @@ import (
 func TestFlinkStream(t *testing.T) {
 	slow(t)
 	shared := newFlinkWorld(t, 2)
-	in := func(t *testing.T) *flinkWorld {
+	type streamWorld struct {
+		flinkWorld
+		server *pubsubserver.Server
+	}
+	in := func(t *testing.T) *streamWorld {
 		t.Helper()
-		w := *shared
+		w := &streamWorld{flinkWorld: *shared}
 		w.world = emptyLake(t, shared.day)
-		w.startBroker(pubsubserver.Options{MaxLease: shortLease})
-		return &w
+		w.server = w.startBroker(pubsubserver.Options{MaxLease: shortLease})
+		return w
 	}
 
 	t.Run("Day", func(t *testing.T) {
@@ -45,18 +50,38 @@ func TestFlinkStream(t *testing.T) {
 		w.nothingIsLeft()
 	})
 
+	t.Run("RocksDB", func(t *testing.T) {
+		w := in(t)
+		stream := w.submitStream("--flink_state_backend=rocksdb")
+		w.startPublishing(0).wantExit(0)
+		w.untilAllAcked(stream)
+		stream.drain()
+		w.isTheTruth(0)
+		w.nothingIsLeft()
+	})
+
 	t.Run("Windows", func(t *testing.T) {
 		w := in(t)
 		batch := emptyLake(t, w.day)
-		batch.start(batch.files(), aggregate...).finish()
-		want := batch.windowsAreTheModel()
-		stream := w.submitStream(settleSoon...)
+		contexts := batch.contextsOf()
+		batch.start(batch.files(), append(slices.Clip(aggregate), "--context", contexts)...).finish()
+		want, wantRows := batch.windowsAreTheModel(), joinedHash(t, batch.lake)
+
+		if err := w.server.Create(t.Context(), contextTopic, contextSubscription); err != nil {
+			t.Fatal(err)
+		}
+		stream := w.submitStream(append(slices.Clip(settleSoon), "--context", "pubsub://shop/contexts", "--context_flush", "200ms", "--context_wait", "500ms")...)
+		w.publishTo(contextTopic, contexts)
+		until(t, "the contexts are committed", func() bool { return w.server.Stats().Subscriptions[contextSubscription].Backlog == 0 })
 		w.startPublishing(0).wantExit(0)
 		w.settleStream(stream)
-		w.isTheTruth(0)
 		if got := w.windowsAreTheModel(); got != want {
 			t.Errorf("the windows have hash %s, want %s as in a batch", got, want)
 		}
+		if got := joinedHash(t, w.lake); got != wantRows {
+			t.Errorf("the rows have hash %s, want %s as in a batch", got, wantRows)
+		}
+		runCommand(t, "verify", "verify", "--lake", w.lake)
 		w.nothingIsLeft()
 	})
 }

@@ -3,7 +3,6 @@ package flinkcluster
 import (
 	"archive/tar"
 	"archive/zip"
-	"bytes"
 	"cmp"
 	"compress/gzip"
 	"context"
@@ -21,7 +20,7 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"backbone/testing/provision"
 )
 
 // What is fetched, and what it has to be. Flink's own distribution is also a package of Python's index, which has all of its jars.
@@ -51,45 +50,17 @@ func Fetch(ctx context.Context) (s Software, err error) {
 	if _, err := exec.LookPath("java"); err != nil {
 		return s, fmt.Errorf("a Flink cluster needs Java 17: %w", err)
 	}
-	caches, err := os.UserCacheDir()
-	if err != nil {
-		return s, err
-	}
-	sum := sha256.Sum256(append([]byte(flinkVersion+flinkSHA256+strings.Join(needed, " ")+jobServerDigest), pom...))
-	dir := filepath.Join(caches, "backbone", "flink-"+hex.EncodeToString(sum[:8]))
-	s = Software{Libraries: filepath.Join(dir, "lib"), JobServer: filepath.Join(dir, "job-server.jar")}
-	if whole(dir) {
-		return s, nil
-	}
-	unlock, err := lock(dir + ".lock") // one process fetches, the others wait
-	if err != nil {
-		return s, err
-	}
-	defer func() { err = errors.Join(err, unlock()) }()
-	if whole(dir) {
-		return s, nil
-	}
-	work, err := os.MkdirTemp(filepath.Dir(dir), "flink-fetching-")
-	if err != nil {
-		return s, err
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(work)) }()
-	if err := fetchFlink(ctx, work); err != nil {
-		return s, fmt.Errorf("fetch Flink %s: %w", flinkVersion, err)
-	}
-	if err := buildJobServer(ctx, work); err != nil {
-		return s, fmt.Errorf("build Beam's job server: %w", err)
-	}
-	if err := os.RemoveAll(dir); err != nil {
-		return s, err
-	}
-	return s, os.Rename(work, dir)
-}
-
-// whole tells whether a folder of software is there. It gets its name when it is.
-func whole(dir string) bool {
-	_, err := os.Stat(dir)
-	return err == nil
+	key := strings.Join(append([]string{flinkVersion, flinkSHA256, jobServerDigest, string(pom)}, needed...), "\n")
+	dir, err := provision.Once("flink", []byte(key), func(dir string) error {
+		if err := fetchFlink(ctx, dir); err != nil {
+			return fmt.Errorf("fetch Flink %s: %w", flinkVersion, err)
+		}
+		if err := buildJobServer(ctx, dir); err != nil {
+			return fmt.Errorf("build Beam's job server: %w", err)
+		}
+		return nil
+	})
+	return Software{Libraries: filepath.Join(dir, "lib"), JobServer: filepath.Join(dir, "job-server.jar")}, err
 }
 
 // fetchFlink puts the jars of a Flink process into dir/lib.
@@ -214,36 +185,9 @@ func patiently(ctx context.Context, dir, name string, args ...string) (err error
 			return errors.Join(err, ctx.Err())
 		case <-time.After(time.Duration(try) * 10 * time.Second):
 		}
-		if err = command(ctx, dir, name, args...); err == nil || errors.Is(err, exec.ErrNotFound) {
+		if err = provision.Run(ctx, dir, name, args...); err == nil || errors.Is(err, exec.ErrNotFound) {
 			return err
 		}
 	}
 	return err
-}
-
-// command runs a program in dir. What it prints is in the error.
-func command(ctx context.Context, dir, name string, args ...string) error {
-	cmd := exec.CommandContext(ctx, name, args...)
-	cmd.Dir = dir
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		lines := bytes.Split(bytes.TrimSpace(out), []byte("\n"))
-		return fmt.Errorf("%s: %w\n%s", name, err, bytes.Join(lines[max(0, len(lines)-15):], []byte("\n")))
-	}
-	return nil
-}
-
-// lock takes the lock that path stands for, and waits for it. The operating system gives it back if the process dies.
-func lock(path string) (unlock func() error, err error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, err
-	}
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX); err != nil {
-		return nil, errors.Join(fmt.Errorf("lock %q: %w", path, err), file.Close())
-	}
-	return file.Close, nil
 }
