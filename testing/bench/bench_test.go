@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -350,5 +351,102 @@ func TestDescendants(t *testing.T) {
 	after, err := untilIdle(t.Context(), len(before.processes))
 	if err != nil || slices.Contains(after.processes, cmd.Process.Pid) {
 		t.Errorf("processes are %v, error %v; want %d no longer", after.processes, err, cmd.Process.Pid)
+	}
+}
+
+func TestParseSoak(t *testing.T) {
+	o, err := parseSoak([]string{"-minutes", "10", "-rate", "50", "-every", "5s"}, &bytes.Buffer{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o.minutes != 10 || o.rate != 50 || o.every != 5*time.Second || o.flush != 30*time.Second || o.points != 10*time.Second {
+		t.Errorf("got %+v", o)
+	}
+	for _, args := range []string{"-minutes 0", "-rate 0", "-every 1ms", "more", "-speed 3"} {
+		if _, err := parseSoak(strings.Fields(args), &bytes.Buffer{}); err == nil {
+			t.Errorf("%q is taken", args)
+		}
+	}
+}
+
+// Of an hour, each sixth has its mean, and growth is that of the second half: what comes before is warming up.
+func TestWriteSoak(t *testing.T) {
+	var moments []moment
+	for minute := 5.0; minute <= 60; minute += 5 {
+		m := moment{At: time.Duration(minute) * time.Minute, Values: map[string]float64{"job manager": 300, "task manager": min(minute, 30) * 10, "backlog": 0}}
+		if minute > 30 {
+			m.Values["worker"] = 70 + minute // of which 117.5 is the mean of the second half
+		}
+		if minute == 60 {
+			m.Values["checkpoints"], m.Values["checkpoints failed"], m.Values["restarts"] = 360, 1, 0
+		}
+		moments = append(moments, m)
+	}
+	var out bytes.Buffer
+	if err := writeSoak(&out, moments, time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{}
+	for line := range strings.Lines(out.String()) {
+		for _, name := range []string{"minute", "job manager", "task manager", "worker", "job server", "backlog"} {
+			if rest, ok := strings.CutPrefix(strings.TrimSpace(line), name+"  "); ok {
+				got[name] = strings.Join(strings.Fields(rest), " ")
+			}
+		}
+	}
+	want := map[string]string{
+		"minute":       "10 20 30 40 50 60 least most growth an hour",
+		"job manager":  "300 300 300 300 300 300 300 300 +0.0 %",
+		"task manager": "75 175 275 300 300 300 50 300 +0.0 %", // (50+100)/2, ...
+		"worker":       "- - - 108 118 128 105 130 +51.1 %",    // (105+110)/2, ...; 60 an hour, of 117.5
+		"job server":   "- - - - - - - - -",
+		"backlog":      "0 0 0 0 0 0 0 0 -",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("table (-want +got):\n%s", diff)
+	}
+	if !strings.HasSuffix(out.String(), "360 checkpoints, 1 failed; 0 restarts\n") {
+		t.Errorf("its end is %q", tail(out.Bytes(), 100))
+	}
+}
+
+func TestSlope(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		x, y []float64
+		want float64
+	}{
+		{"a line", []float64{1, 2, 3}, []float64{10, 12, 14}, 2},
+		{"up and down", []float64{0, 1, 2, 3}, []float64{0, 3, 0, 3}, 0.6}, // (1.5*1.5*2 - 0.5*1.5*2) / 5
+		{"one point", []float64{1}, []float64{5}, math.NaN()},
+		{"none", nil, nil, math.NaN()},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			if got := slopeOf(tc.x, tc.y); math.Abs(got-tc.want) > 1e-9 || math.IsNaN(got) != math.IsNaN(tc.want) {
+				t.Errorf("slope is %v, want %v", got, tc.want)
+			}
+		})
+	}
+}
+
+// This process has memory and threads, and what it has started is among its children.
+func TestUsage(t *testing.T) {
+	cmd := exec.CommandContext(t.Context(), "cat")
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if children := childrenOf(os.Getpid()); !slices.Contains(children, cmd.Process.Pid) {
+		t.Errorf("children are %v, want %d among them", children, cmd.Process.Pid)
+	}
+	u, err := usageOf(os.Getpid())
+	if err != nil || u.rss < 1<<20 || u.threads < 1 || u.files < 3 {
+		t.Errorf("this process takes %+v, error %v", u, err)
+	}
+	if err := errors.Join(in.Close(), cmd.Wait()); err != nil {
+		t.Error(err)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -104,6 +105,62 @@ func (b *bench) onFlink(cluster *flinkcluster.Cluster, in *input, same *agreemen
 	}
 }
 
+// flinkStream compares the stream on a cluster of Flink with the stream in one process, on a backlog of messages. The cluster runs already.
+func (b *bench) flinkStream(ctx context.Context) (_ *Section, err error) {
+	s := &Section{
+		Title: fmt.Sprintf("Streaming on Flink, parallelism %d: a backlog of %d messages, until all are acknowledged, flush interval %v", flinkParallelism, b.messages, b.flush),
+		Unit:  "messages",
+	}
+	cluster, err := flinkcluster.Start(ctx, flinkcluster.Options{Slots: flinkParallelism, Env: []string{"TMPDIR=" + b.work}})
+	if errors.Is(err, exec.ErrNotFound) {
+		s.Notes = append(s.Notes, "Flink was left out: "+err.Error())
+		return s, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, cluster.Close()) }()
+	same := &agreement{bench: b}
+	var middle [2][]float64
+	contend := func(n int, args ...string) func(context.Context, string, int) (Sample, error) {
+		return func(ctx context.Context, lake string, _ int) (Sample, error) {
+			run, err := b.drainBacklog(ctx, lake, func(address, lake string) ([]string, string, []string) {
+				command := []string{"interactions", "--input", "pubsub://" + project + "/lake", "--lake", lake, "--flush_interval", b.flush.String()}
+				return []string{"PUBSUB_EMULATOR_HOST=" + address}, b.backbone, append(command, args...)
+			})
+			if err != nil {
+				return run.Sample, err
+			}
+			middle[n] = append(middle[n], run.middle)
+			return run.Sample, same.check(ctx, lake)
+		}
+	}
+	contenders := []contender{
+		{"direct runner", contend(0, "--spill_dir", filepath.Join(b.work, "spill"))},
+		{"Flink", contend(1, "--runner=flink", "--endpoint", cluster.Endpoint, "--flink_master", cluster.Master, "--parallelism", strconv.Itoa(flinkParallelism))},
+	}
+	few, err := b.events(ctx, fewEvents, 1)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := b.onFlink(cluster, few, nil)(ctx, filepath.Join(b.work, "first"), 0); err != nil { // Java is slow at first
+		return nil, err
+	}
+	if err := b.compare(ctx, s, int64(b.messages), contenders); err != nil {
+		return nil, err
+	}
+	var ratios []float64
+	for i := range middle[0] {
+		ratios = append(ratios, middle[1][i]/middle[0][i])
+	}
+	s.Notes = append(s.Notes,
+		"equal rows and dead letters: "+same.text,
+		fmt.Sprintf("from a tenth of the messages to nine tenths, %.0f a second are acknowledged with the direct runner and %.0f on Flink, %.2f of it",
+			median(middle[0]), median(middle[1]), median(ratios)),
+		"wall is from the start of the command to the last acknowledgement, CPU until its end; CPU and RSS are those of all processes but the Pub/Sub server")
+	return s, nil
+}
+
 // family is what the processes below this one have taken so far, those that have ended among them.
 type family struct {
 	processes []int
@@ -114,8 +171,8 @@ type family struct {
 // clockTicks is how many there are of a second in what Linux says of processes.
 const clockTicks = 100
 
-// descendants returns what the system says of the processes below this one. A process that has ended counts with its parent.
-func descendants() (family, error) {
+// descendants returns what the system says of the processes below this one but some. A process that has ended counts with its parent.
+func descendants(except ...int) (family, error) {
 	stats, err := filepath.Glob("/proc/[0-9]*/stat")
 	if err != nil {
 		return family{}, err
@@ -147,6 +204,9 @@ func descendants() (family, error) {
 	}
 	var f family
 	for pid, p := range all {
+		if slices.Contains(except, pid) {
+			continue
+		}
 		for above := p.parent; above > 1; above = all[above].parent {
 			if above == os.Getpid() {
 				f.processes, f.cpu, f.rss = append(f.processes, pid), f.cpu+p.cpu, f.rss+p.rss
@@ -158,11 +218,11 @@ func descendants() (family, error) {
 }
 
 // untilIdle waits until as many processes are left as there were before a job: then what workers have taken counts with the task manager.
-func untilIdle(ctx context.Context, processes int) (family, error) {
+func untilIdle(ctx context.Context, processes int, except ...int) (family, error) {
 	const most = time.Minute
 	deadline := time.Now().Add(most)
 	for {
-		f, err := descendants()
+		f, err := descendants(except...)
 		if err != nil || len(f.processes) <= processes {
 			return f, err
 		}
@@ -184,13 +244,13 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// watchMemory looks at the memory of all processes below this one until it is asked for the most that there was.
-func watchMemory() (most func() int64) {
+// watchMemory looks at the memory of all processes below this one but some until it is asked for the most that there was.
+func watchMemory(except ...int) (most func() int64) {
 	ended, result := make(chan struct{}), make(chan int64)
 	go func() {
 		var most int64
 		for {
-			if f, err := descendants(); err == nil {
+			if f, err := descendants(except...); err == nil {
 				most = max(most, f.rss)
 			}
 			select {

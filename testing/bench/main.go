@@ -11,6 +11,10 @@
 // the median of the ratios within each round. After each run its output is compared with the truth about the input, and
 // that of plain Go with the pipeline's, row by row.
 //
+// A stream on a cluster of Flink is also watched for long, at a steady rate: what each process takes of memory, and how large its checkpoints are.
+//
+//	go run ./testing/bench flinksoak -minutes 60 -rate 300
+//
 // Input is generated once for each size and kept in the user's cache folder (backbone/bench). What runs write is
 // removed after each of them.
 package main
@@ -74,6 +78,7 @@ var parts = []struct {
 	{"join", (*bench).join},
 	{"windows", one((*bench).windows)},
 	{"flink", one((*bench).flink)},
+	{"flinkstream", one((*bench).flinkStream)},
 }
 
 // one is for a part of one section.
@@ -142,6 +147,9 @@ type bench struct {
 func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	if len(args) > 1 && args[0] == hashCommand {
 		return printHashes(ctx, args[1], out)
+	}
+	if len(args) > 0 && args[0] == soakCommand {
+		return soak(ctx, args[1:], out)
 	}
 	o, err := parse(args, os.Stderr)
 	if err != nil {

@@ -35,12 +35,12 @@ func (b *bench) stream(ctx context.Context) (*Section, error) {
 	var server []float64
 	contend := func(begin func(address, lake string) (environ []string, name string, args []string)) func(context.Context, string, int) (Sample, error) {
 		return func(ctx context.Context, lake string, _ int) (Sample, error) {
-			sample, serverCPU, err := b.drainBacklog(ctx, lake, begin)
-			server = append(server, serverCPU)
+			run, err := b.drainBacklog(ctx, lake, begin)
+			server = append(server, run.serverCPU)
 			if err != nil {
-				return sample, err
+				return run.Sample, err
 			}
-			return sample, same.check(ctx, lake)
+			return run.Sample, same.check(ctx, lake)
 		}
 	}
 	emulator := func(address string) []string { return []string{"PUBSUB_EMULATOR_HOST=" + address} }
@@ -68,40 +68,73 @@ func (b *bench) stream(ctx context.Context) (*Section, error) {
 	return s, nil
 }
 
-// drainBacklog starts a server, fills it, and lets a subscriber empty it. serverCPU is what the server took meanwhile.
-func (b *bench) drainBacklog(ctx context.Context, lake string, begin func(address, lake string) ([]string, string, []string)) (_ Sample, serverCPU float64, err error) {
+// backlogRun is what it took to empty a subscription.
+type backlogRun struct {
+	Sample
+	serverCPU float64 // seconds that the server took meanwhile
+	middle    float64 // messages a second, from when a tenth was acknowledged to when nine tenths were
+}
+
+// drainBacklog starts a server, fills it, and lets a subscriber empty it. CPU and RSS are those of all processes below this one but the server:
+// the subscriber may be a command that has a cluster work.
+func (b *bench) drainBacklog(ctx context.Context, lake string, begin func(address, lake string) ([]string, string, []string)) (run backlogRun, err error) {
 	server, err := startServer(ctx, b.backbone)
 	if err != nil {
-		return Sample{}, 0, err
+		return run, err
 	}
 	defer func() { err = errors.Join(err, server.stop()) }()
 	publish, err := start(ctx, []string{"PUBSUB_EMULATOR_HOST=" + server.address}, b.backbone, "generate",
 		"--events", strconv.Itoa(b.messages), "--seed", strconv.FormatUint(b.seed, 10), "--topic", topic)
 	if err != nil {
-		return Sample{}, 0, err
+		return run, err
 	}
 	if _, _, err := publish.wait(); err != nil {
-		return Sample{}, 0, err
+		return run, err
 	}
 	if err := server.until(ctx, func(c serverCounts) bool { return c.Backlog == b.messages }); err != nil {
-		return Sample{}, 0, err
+		return run, err
 	}
 
-	before := cpuOf(server.cmd.Process.Pid)
+	serverID := server.cmd.Process.Pid
+	serverBefore := cpuOf(serverID)
+	before, err := descendants(serverID)
+	if err != nil {
+		return run, err
+	}
+	memory := watchMemory(serverID)
 	environ, name, args := begin(server.address, lake)
 	subscriber, err := start(ctx, environ, name, args...)
 	if err != nil {
-		return Sample{}, 0, err
+		return run, err
 	}
-	acked := server.until(ctx, func(c serverCounts) bool { return c.Acked == b.messages })
+	middle, acked := server.rate(ctx, b.messages/10, b.messages*9/10)
+	if acked == nil {
+		acked = server.until(ctx, func(c serverCounts) bool { return c.Acked == b.messages })
+	}
 	wall := time.Since(subscriber.began)
-	serverCPU = cpuOf(server.cmd.Process.Pid) - before
+	serverCPU := cpuOf(serverID) - serverBefore
 	sample, _, err := subscriber.end()
+	run = backlogRun{Sample: sample, serverCPU: serverCPU, middle: middle}
+	run.Wall, run.RSS = wall.Seconds(), max(sample.RSS, memory())
 	if err := errors.Join(acked, err); err != nil {
-		return sample, 0, err
+		return run, err
 	}
-	sample.Wall = wall.Seconds()
-	return sample, serverCPU, nil
+	after, err := untilIdle(ctx, len(before.processes), serverID)
+	run.CPU += after.cpu - before.cpu
+	return run, err
+}
+
+// rate waits until one number of messages is acknowledged, and then until another is, and returns how many were in a second between.
+func (s *server) rate(ctx context.Context, from, to int) (float64, error) {
+	var counts [2]serverCounts
+	var at [2]time.Time
+	for i, least := range []int{from, to} {
+		if err := s.until(ctx, func(c serverCounts) bool { counts[i] = c; return c.Acked >= least }); err != nil {
+			return 0, err
+		}
+		at[i] = time.Now()
+	}
+	return float64(counts[1].Acked-counts[0].Acked) / at[1].Sub(at[0]).Seconds(), nil
 }
 
 // server is "backbone pubsub" as a process.
