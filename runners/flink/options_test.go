@@ -68,7 +68,7 @@ func TestRunnerOptions(t *testing.T) {
 	want := map[string]string{
 		"checkpointing_interval": "700", "finish_bundle_before_checkpointing": "true", "streaming": "true", "flink_master": "m:1", "state_backend": "rocksdb",
 		"savepoint_path": "file:///s", "number_of_execution_retries": "3", "execution_retry_delay": "10000", "max_bundle_size": "1",
-		"job_name": "a day", "backbone_run_id": "7", "backbone_lake": "/lake",
+		"job_name": "a day", "backbone_run_id": "7", "backbone_lake": "/lake", "max_bundle_time_mills": "100",
 	}
 	if diff := cmp.Diff(want, o.runner()); diff != "" {
 		t.Errorf("of a stream (-want +got):\n%s", diff)
