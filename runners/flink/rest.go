@@ -215,6 +215,23 @@ func (r rest) cause(ctx context.Context, id string) (string, error) {
 	return answer.Root, err
 }
 
+// checkpointDir returns the URL of the folder that a cluster has for checkpoints.
+func (r rest) checkpointDir(ctx context.Context) (string, error) {
+	var settings []struct {
+		Key   string `json:"key"`
+		Value string `json:"value"`
+	}
+	if err := r.get(ctx, "/jobmanager/config", &settings); err != nil {
+		return "", err
+	}
+	for _, s := range settings {
+		if s.Key == "state.checkpoints.dir" || s.Key == "execution.checkpointing.dir" { // before Flink 1.20, and since
+			return s.Value, nil
+		}
+	}
+	return "", fmt.Errorf("the cluster at %s has no folder for checkpoints, which flink_state_backend needs: --flink_checkpoint_dir URL", r.master)
+}
+
 // lastCheckpoint returns the URL of the last checkpoint of a job that was completed; "" where there is none.
 func (r rest) lastCheckpoint(ctx context.Context, id string) (string, error) {
 	var answer struct {
