@@ -17,7 +17,7 @@ import org.joda.time.Instant;
 
 /**
  * Takes the place of Beam's class of this name, whose names of states never end: the runner has a state for each time that a splittable function has given
- * its work back, for ever, until the task manager's memory is used up (https://github.com/apache/beam/issues/27648, mended in Beam after 2.75).
+ * its work back, for ever, until the task manager's memory is used up (https://github.com/apache/beam/issues/27648, mended in July 2026).
  *
  * <p>Here, names come again after {@value #NAMES}. States and timers belong to an element, and are looked at again when the timer fires, so this
  * is right as long as no element has more than that many pieces which wait at the same time.
