@@ -26,12 +26,13 @@ func flinkFlags(f *pflag.FlagSet, o *flink.Options) {
 	f.StringVar(&o.Jar, "flink_job_server", "", "Flink: `JAR` of Beam's job server, to start one for this job; or name one that runs with --endpoint")
 	f.DurationVar(&o.Checkpoints, "flink_checkpoints", o.Checkpoints, "Flink: time from one checkpoint of a stream to the next")
 	f.StringVar(&o.StateBackend, "flink_state_backend", "", "Flink: `BACKEND` that keeps the state: hashmap, rocksdb (default that of the cluster)")
+	f.StringVar(&o.CheckpointDir, "flink_checkpoint_dir", "", "Flink: `URL` of a folder for checkpoints, with --flink_state_backend (default that of the cluster)")
 	f.StringVar(&o.Savepoint, "flink_savepoint", "", "Flink: `URL` of a savepoint, or of a checkpoint, to begin from")
 	f.StringVar(&o.SavepointDir, "flink_savepoint_dir", "", "Flink: `URL` of a folder for savepoints (default that of the cluster)")
 	f.BoolVar(&o.Upgrade, "flink_upgrade", false, "Flink: take the place of the stream of that name that runs, with its state; refused before it is stopped where the graph is another")
 	f.IntVar(&o.Restarts, "flink_restarts", o.Restarts, "Flink: how often a job that fails is begun again (-1: as the cluster says)")
 	f.DurationVar(&o.RestartDelay, "flink_restart_delay", o.RestartDelay, "Flink: how long it waits before it does")
-	f.BoolVar(&o.Detach, "flink_detach", false, "Flink: leave the job alone as soon as it runs; see backbone jobs")
+	f.BoolVar(&o.Detach, "detach", false, "on a cluster: leave the job alone as soon as it runs; see backbone jobs")
 	f.StringToStringVar(&o.More, "flink_options", nil, "Flink: other options of Beam's runner, as `NAME=VALUE`,...")
 }
 
@@ -70,7 +71,7 @@ func runnerOf(flags *pflag.FlagSet, o flink.Options, r request) (submit submitte
 		errs = append(errs, fmt.Errorf("spill_dir is %q; on Flink, rows wait in its own memory and files: leave --spill_dir out", dir))
 	}
 	if *jobopts.Async {
-		errs = append(errs, errors.New("async is set, which says less than --flink_detach: leave --async out"))
+		errs = append(errs, errors.New("async is set, which says less than --detach: leave --async out"))
 	}
 	for _, path := range append(r.paths, r.lake) {
 		errs = append(errs, makeAbsolute(path))
@@ -131,6 +132,9 @@ func refuseRunner(flags *pflag.FlagSet) error {
 	}
 	if kind, ok := given(flags, "environment_type"); ok && !strings.EqualFold(kind, "loopback") {
 		errs = append(errs, fmt.Errorf("environment_type is %q; the workers of the direct runner are in this process: leave --environment_type out", kind))
+	}
+	if _, ok := given(flags, "detach"); ok {
+		errs = append(errs, errors.New("detach is set; the direct runner is this process: leave --detach out"))
 	}
 	flags.VisitAll(func(f *pflag.Flag) {
 		if f.Changed && strings.HasPrefix(f.Name, "flink_") {

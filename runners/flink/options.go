@@ -32,8 +32,10 @@ type Options struct {
 	Parallelism int
 	// Checkpoints is the time from one checkpoint to the next, of a streaming job.
 	Checkpoints time.Duration
-	// StateBackend is hashmap, rocksdb or the name of a class. Default: that of the cluster.
+	// StateBackend is hashmap or rocksdb. Default: that of the cluster.
 	StateBackend string
+	// CheckpointDir is the URL of a folder for checkpoints, for StateBackend. Default: that of the cluster, as the job manager tells.
+	CheckpointDir string
 	// Savepoint is the URL of a savepoint, or of a checkpoint, to begin from. Default: none.
 	Savepoint string
 	// SavepointDir is the URL of a folder for savepoints. Default: that of the cluster.
@@ -71,6 +73,9 @@ const workerTag = "worker"
 // tagPrefix begins the names of tags among Beam's options, of which a job manager shows all that are no lists, known to Beam or not.
 const tagPrefix = "backbone_"
 
+// backends are what Beam calls Flink's state backends.
+var backends = map[string]string{"hashmap": "filesystem", "rocksdb": "rocksdb"}
+
 // Validate reports every mistake at once; each names the flag, its value and what would do.
 func (o Options) Validate() error {
 	var errs []error
@@ -102,6 +107,12 @@ func (o Options) Validate() error {
 	}
 	if o.Detach && strings.EqualFold(o.Worker.Kind, Loopback) {
 		fail("environment_type is LOOPBACK, and detach is set; the process that submits the job works for it: leave one of them out")
+	}
+	if o.StateBackend != "" && backends[o.StateBackend] == "" {
+		fail("flink_state_backend is %q; it must be hashmap or rocksdb, or be left out for that of the cluster", o.StateBackend)
+	}
+	if o.StateBackend != "" && o.CheckpointDir == "" && o.Master == "" {
+		fail("flink_checkpoint_dir is required with flink_state_backend where flink_master is not given: the URL of a folder for checkpoints")
 	}
 	if o.Parallelism == 0 || o.Parallelism < -1 {
 		fail("parallelism is %d; it must be 1 or more, or -1 for that of the cluster", o.Parallelism)
@@ -163,7 +174,8 @@ func (o Options) runner() map[string]string {
 		all["flink_master"] = o.Master
 	}
 	if o.StateBackend != "" {
-		all["state_backend"] = o.StateBackend
+		all["state_backend"] = backends[o.StateBackend]
+		all["state_backend_storage_path"] = o.CheckpointDir
 	}
 	if o.Savepoint != "" {
 		all["savepoint_path"] = o.Savepoint

@@ -63,10 +63,11 @@ func TestRunnerOptions(t *testing.T) {
 		t.Errorf("of files (-want +got):\n%s", diff)
 	}
 	o.Streaming, o.Master, o.StateBackend, o.Savepoint, o.Restarts = true, "m:1", "rocksdb", "file:///s", 3
+	o.CheckpointDir = "file:///c"
 	o.Name, o.RunID, o.Lake = "a day", "7", "/lake"
 	o.More = map[string]string{"max_bundle_size": "1", "checkpointing_interval": "700"}
 	want := map[string]string{
-		"checkpointing_interval": "700", "finish_bundle_before_checkpointing": "true", "streaming": "true", "flink_master": "m:1", "state_backend": "rocksdb",
+		"checkpointing_interval": "700", "finish_bundle_before_checkpointing": "true", "streaming": "true", "flink_master": "m:1", "state_backend": "rocksdb", "state_backend_storage_path": "file:///c",
 		"savepoint_path": "file:///s", "number_of_execution_retries": "3", "execution_retry_delay": "10000", "max_bundle_size": "1",
 		"job_name": "a day", "backbone_run_id": "7", "backbone_lake": "/lake", "max_bundle_time_mills": "100",
 	}

@@ -1,6 +1,7 @@
 package flink
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -61,7 +62,8 @@ func (r rest) call(ctx context.Context, method, path string, sent, answer any) (
 		return err
 	}
 	switch {
-	case response.StatusCode == http.StatusNotFound:
+	// Of a job that it does not know, it tells some things as an error of its own.
+	case response.StatusCode == http.StatusNotFound, response.StatusCode >= http.StatusInternalServerError && bytes.Contains(text, []byte("FlinkJobNotFoundException")):
 		return fmt.Errorf("%w: %s", errNotThere, refusal(text))
 	case response.StatusCode >= http.StatusBadRequest:
 		return fmt.Errorf("%s: %s", response.Status, refusal(text))
@@ -211,6 +213,23 @@ func (r rest) cause(ctx context.Context, id string) (string, error) {
 	}
 	err := r.get(ctx, "/jobs/"+id+"/exceptions?maxExceptions=1", &answer)
 	return answer.Root, err
+}
+
+// checkpointDir returns the URL of the folder that a cluster has for checkpoints.
+func (r rest) checkpointDir(ctx context.Context) (string, error) {
+	var settings []struct {
+		Key   string `json:"key"`
+		Value string `json:"value"`
+	}
+	if err := r.get(ctx, "/jobmanager/config", &settings); err != nil {
+		return "", err
+	}
+	for _, s := range settings {
+		if s.Key == "state.checkpoints.dir" || s.Key == "execution.checkpointing.dir" { // before Flink 1.20, and since
+			return s.Value, nil
+		}
+	}
+	return "", fmt.Errorf("the cluster at %s has no folder for checkpoints, which flink_state_backend needs: --flink_checkpoint_dir URL", r.master)
 }
 
 // lastCheckpoint returns the URL of the last checkpoint of a job that was completed; "" where there is none.

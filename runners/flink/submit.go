@@ -71,6 +71,13 @@ func Submit(ctx context.Context, p *beam.Pipeline, o Options) (result Result, fa
 			before = &first
 		}
 	}
+	if o.StateBackend != "" && o.CheckpointDir == "" {
+		dir, err := manager.checkpointDir(ctx)
+		if err != nil {
+			return result, err
+		}
+		o.CheckpointDir = dir
+	}
 	if o.Jar != "" {
 		server, stop, err := startJobServer(ctx, o.Jar, o.Master)
 		if err != nil {

@@ -15,11 +15,12 @@ import (
 	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
 	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
 
+	gocmp "github.com/google/go-cmp/cmp"
+	"google.golang.org/grpc"
+
 	"backbone/transforms/lake"
 	"backbone/transforms/lake/store"
 	"backbone/transforms/run"
-	gocmp "github.com/google/go-cmp/cmp"
-	"google.golang.org/grpc"
 )
 
 func TestFailure(t *testing.T) {
@@ -161,7 +162,7 @@ func (m *fakeManager) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			m.states = m.states[1:]
 		}
 		if state == "" {
-			http.Error(w, "no such job", http.StatusNotFound)
+			http.Error(w, `{"errors":["Internal server error.","<Exception on server side:\norg.apache.flink.runtime.messages.FlinkJobNotFoundException: x"]}`, http.StatusInternalServerError)
 			return
 		}
 		say(`{"status":%q}`, state)

@@ -79,6 +79,12 @@ func (w *world) contextsOf() string {
 	return path
 }
 
+// The topic and the subscription of contexts.
+const (
+	contextTopic        = "projects/shop/topics/contexts"
+	contextSubscription = "projects/shop/subscriptions/contexts"
+)
+
 // Interactions that are joined to a context stream are the same in a batch, and in a stream that is killed again and again; and so are
 // their windows.
 func TestContextsKilledAtRandom(t *testing.T) {
@@ -95,7 +101,6 @@ func TestContextsKilledAtRandom(t *testing.T) {
 
 	w := &world{T: t, day: day, lake: filepath.Join(t.TempDir(), "lake"), rand: rand}
 	server := w.startBroker(pubsubserver.Options{MaxLease: shortLease})
-	const contextTopic, contextSubscription = "projects/shop/topics/contexts", "projects/shop/subscriptions/contexts"
 	if err := server.Create(t.Context(), contextTopic, contextSubscription); err != nil {
 		t.Fatal(err)
 	}

@@ -3,7 +3,6 @@ package flinkcluster
 import (
 	"archive/tar"
 	"archive/zip"
-	"bytes"
 	"cmp"
 	"compress/gzip"
 	"context"
@@ -19,8 +18,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
-	"golang.org/x/sys/unix"
+	"backbone/testing/provision"
 )
 
 // What is fetched, and what it has to be. Flink's own distribution is also a package of Python's index, which has all of its jars.
@@ -33,6 +33,11 @@ const (
 
 //go:embed pom.xml
 var pom []byte
+
+// mended is a class of Beam that is wrong in that version, and what is right.
+//
+//go:embed mended/BundleCheckpointHandlers.java
+var mended []byte
 
 // Software is what a cluster consists of. Path names are absolute.
 type Software struct {
@@ -50,45 +55,17 @@ func Fetch(ctx context.Context) (s Software, err error) {
 	if _, err := exec.LookPath("java"); err != nil {
 		return s, fmt.Errorf("a Flink cluster needs Java 17: %w", err)
 	}
-	caches, err := os.UserCacheDir()
-	if err != nil {
-		return s, err
-	}
-	sum := sha256.Sum256(append([]byte(flinkVersion+flinkSHA256+strings.Join(needed, " ")+jobServerDigest), pom...))
-	dir := filepath.Join(caches, "backbone", "flink-"+hex.EncodeToString(sum[:8]))
-	s = Software{Libraries: filepath.Join(dir, "lib"), JobServer: filepath.Join(dir, "job-server.jar")}
-	if whole(dir) {
-		return s, nil
-	}
-	unlock, err := lock(dir + ".lock") // one process fetches, the others wait
-	if err != nil {
-		return s, err
-	}
-	defer func() { err = errors.Join(err, unlock()) }()
-	if whole(dir) {
-		return s, nil
-	}
-	work, err := os.MkdirTemp(filepath.Dir(dir), "flink-fetching-")
-	if err != nil {
-		return s, err
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(work)) }()
-	if err := fetchFlink(ctx, work); err != nil {
-		return s, fmt.Errorf("fetch Flink %s: %w", flinkVersion, err)
-	}
-	if err := buildJobServer(ctx, work); err != nil {
-		return s, fmt.Errorf("build Beam's job server: %w", err)
-	}
-	if err := os.RemoveAll(dir); err != nil {
-		return s, err
-	}
-	return s, os.Rename(work, dir)
-}
-
-// whole tells whether a folder of software is there. It gets its name when it is.
-func whole(dir string) bool {
-	_, err := os.Stat(dir)
-	return err == nil
+	key := strings.Join(append([]string{flinkVersion, flinkSHA256, jobServerDigest, string(pom), string(mended)}, needed...), "\n")
+	dir, err := provision.Once("flink", []byte(key), func(dir string) error {
+		if err := fetchFlink(ctx, dir); err != nil {
+			return fmt.Errorf("fetch Flink %s: %w", flinkVersion, err)
+		}
+		if err := buildJobServer(ctx, dir); err != nil {
+			return fmt.Errorf("build Beam's job server: %w", err)
+		}
+		return nil
+	})
+	return Software{Libraries: filepath.Join(dir, "lib"), JobServer: filepath.Join(dir, "job-server.jar")}, err
 }
 
 // fetchFlink puts the jars of a Flink process into dir/lib.
@@ -98,7 +75,7 @@ func fetchFlink(ctx context.Context, dir string) error {
 	if err := os.WriteFile(wanted, []byte(line), 0o600); err != nil {
 		return err
 	}
-	err := command(ctx, dir, "python3", "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", "--no-binary=:all:",
+	err := patiently(ctx, dir, "python3", "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", "--no-binary=:all:",
 		"--require-hashes", "--dest", dir, "-r", wanted)
 	if err != nil {
 		return err
@@ -164,7 +141,7 @@ func buildJobServer(ctx context.Context, dir string) (err error) {
 	if err := os.WriteFile(filepath.Join(build, "pom.xml"), pom, 0o600); err != nil {
 		return err
 	}
-	if err := command(ctx, build, "mvn", "--quiet", "--batch-mode", "--strict-checksums", "package"); err != nil {
+	if err := patiently(ctx, build, "mvn", "--quiet", "--batch-mode", "--strict-checksums", "package"); err != nil {
 		return err
 	}
 	jar := filepath.Join(build, "target", "job-server.jar")
@@ -175,7 +152,22 @@ func buildJobServer(ctx context.Context, dir string) (err error) {
 	if got != jobServerDigest {
 		return fmt.Errorf("the jar's digest is %s, want %s: a jar from the repository is not what it was; see ~/.m2 and its settings", got, jobServerDigest)
 	}
+	if err := mend(ctx, build, jar); err != nil {
+		return fmt.Errorf("mend it: %w", err)
+	}
 	return os.Rename(jar, filepath.Join(dir, "job-server.jar"))
+}
+
+// mend puts what is right into the jar, in the place of what is wrong.
+func mend(ctx context.Context, dir, jar string) error {
+	source, classes := filepath.Join(dir, "BundleCheckpointHandlers.java"), filepath.Join(dir, "classes")
+	if err := os.WriteFile(source, mended, 0o600); err != nil {
+		return err
+	}
+	if err := provision.Run(ctx, dir, "javac", "-nowarn", "--release", "11", "-cp", jar, "-d", classes, source); err != nil {
+		return err
+	}
+	return provision.Run(ctx, dir, "jar", "--update", "--file", jar, "-C", classes, ".")
 }
 
 // digestJar returns a SHA-256 of the names and bytes of all files in a jar but its manifest, which names the JDK of the build.
@@ -205,29 +197,17 @@ func digestJar(path string) (string, error) {
 	return hex.EncodeToString(all.Sum(nil)), nil
 }
 
-// command runs a program in dir. What it prints is in the error.
-func command(ctx context.Context, dir, name string, args ...string) error {
-	cmd := exec.CommandContext(ctx, name, args...)
-	cmd.Dir = dir
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		lines := bytes.Split(bytes.TrimSpace(out), []byte("\n"))
-		return fmt.Errorf("%s: %w\n%s", name, err, bytes.Join(lines[max(0, len(lines)-15):], []byte("\n")))
+// patiently runs a program that fetches from a registry, which may fail for a while. What it has fetched stays.
+func patiently(ctx context.Context, dir, name string, args ...string) (err error) {
+	for try := range 4 {
+		select {
+		case <-ctx.Done():
+			return errors.Join(err, ctx.Err())
+		case <-time.After(time.Duration(try) * 10 * time.Second):
+		}
+		if err = provision.Run(ctx, dir, name, args...); err == nil || errors.Is(err, exec.ErrNotFound) {
+			return err
+		}
 	}
-	return nil
-}
-
-// lock takes the lock that path stands for, and waits for it. The operating system gives it back if the process dies.
-func lock(path string) (unlock func() error, err error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, err
-	}
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX); err != nil {
-		return nil, errors.Join(fmt.Errorf("lock %q: %w", path, err), file.Close())
-	}
-	return file.Close, nil
+	return err
 }

@@ -8,18 +8,15 @@ package python
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	_ "embed"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 
-	"golang.org/x/sys/unix"
+	"backbone/testing/provision"
 )
 
 //go:embed requirements.txt
@@ -86,67 +83,16 @@ func Run(t testing.TB, script string, args ...string) string {
 
 // environment returns the interpreter of an environment with the required packages, made with the interpreter system.
 func environment(ctx context.Context, system string, requirements []byte) (path string, err error) {
-	caches, err := os.UserCacheDir()
-	if err != nil {
-		return "", err
-	}
-	sum := sha256.Sum256(append([]byte(system+"\n"), requirements...))
-	dir := filepath.Join(caches, "backbone", "python-"+hex.EncodeToString(sum[:8]))
-	path = filepath.Join(dir, "bin", "python")
-	made := filepath.Join(dir, "made") // written last: without it, the environment is not whole
-	if exists(made) {
-		return path, nil
-	}
-
-	// Packages are tested by processes of their own, at the same time: one makes the environment, the others wait.
-	unlock, err := lock(dir + ".lock")
-	if err != nil {
-		return "", err
-	}
-	defer func() { err = errors.Join(err, unlock()) }()
-	if exists(made) {
-		return path, nil
-	}
-	if err := os.RemoveAll(dir); err != nil {
-		return "", err
-	}
-	wanted := filepath.Join(dir, "requirements.txt")
-	if err := command(ctx, system, "-m", "venv", dir); err != nil {
-		return "", err
-	}
-	if err := os.WriteFile(wanted, requirements, 0o600); err != nil {
-		return "", err
-	}
-	if err := command(ctx, path, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary=:all:", "-r", wanted); err != nil {
-		return "", err
-	}
-	return path, os.WriteFile(made, nil, 0o600)
-}
-
-func exists(path string) bool {
-	_, err := os.Stat(path)
-	return err == nil
-}
-
-// lock takes the lock that path stands for, and waits for it. The operating system gives it back if the process dies.
-func lock(path string) (unlock func() error, err error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, err
-	}
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX); err != nil {
-		return nil, errors.Join(fmt.Errorf("lock %q: %w", path, err), file.Close())
-	}
-	return file.Close, nil
-}
-
-func command(ctx context.Context, name string, args ...string) error {
-	out, err := exec.CommandContext(ctx, name, args...).CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("%s %s: %w\n%s", name, strings.Join(args, " "), err, out)
-	}
-	return nil
+	dir, err := provision.Once("python", append([]byte(system+"\n"), requirements...), func(dir string) error {
+		wanted := filepath.Join(dir, "requirements.txt")
+		if err := provision.Run(ctx, dir, system, "-m", "venv", dir); err != nil {
+			return err
+		}
+		if err := os.WriteFile(wanted, requirements, 0o600); err != nil {
+			return err
+		}
+		return provision.Run(ctx, dir, filepath.Join(dir, "bin", "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
+			"--only-binary=:all:", "-r", wanted)
+	})
+	return filepath.Join(dir, "bin", "python"), err
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path"
+	"regexp"
 	"sync"
 	"time"
 
@@ -122,9 +123,12 @@ func NoteOf(ctx context.Context, st *store.Store, runID, name string) ([]byte, e
 // maxNote is the size of the largest note, in bytes.
 const maxNote = 16 << 20
 
+// runIDs are the ids that have notes: a folder is called so.
+var runIDs = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
+
 func noteKey(runID, name string) (string, error) {
-	if runID == "" || path.Base(runID) != runID {
-		return "", fmt.Errorf("run id is %q; it must be a name without slashes", runID)
+	if !runIDs.MatchString(runID) {
+		return "", fmt.Errorf("run id is %q; it must be of letters, digits, dots, underscores and hyphens", runID)
 	}
 	return path.Join(runsFolder, runID, name), nil
 }

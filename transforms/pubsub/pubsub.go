@@ -39,7 +39,9 @@ import (
 )
 
 func init() {
-	register.DoFn5x2[context.Context, *estimator, *sdf.LockRTracker, []byte, func([]byte), sdf.ProcessContinuation, error](&readFn{})
+	register.DoFn2x0[[]byte, func(int)](&lanesFn{})
+	register.DoFn5x2[context.Context, *estimator, *sdf.LockRTracker, int, func([]byte), sdf.ProcessContinuation, error](&readFn{})
+	register.Emitter1[int]()
 	register.Emitter1[[]byte]()
 	beam.RegisterType(reflect.TypeFor[estimator]())
 	beam.RegisterType(reflect.TypeFor[Lane]())
@@ -142,10 +144,21 @@ func ProjectOf(topic string) (project string, ok bool) {
 // is told to WatermarkOf.
 func Read(s beam.Scope, o Options) beam.PCollection {
 	s = s.Scope("pubsub.Read")
-	return beam.ParDo(s, &readFn{Options: o.WithDefaults()}, beam.Impulse(s))
+	o = o.WithDefaults()
+	lanes := beam.ParDo(s, &lanesFn{Lanes: o.Lanes}, beam.Impulse(s))
+	return beam.ParDo(s, &readFn{Options: o}, lanes)
 }
 
-// readFn is one splittable DoFn for each lane.
+// lanesFn makes the lanes. Each is an element, since there are runners that spread elements over workers, and not what they are split into.
+type lanesFn struct{ Lanes int }
+
+func (fn *lanesFn) ProcessElement(_ []byte, emit func(int)) {
+	for n := range fn.Lanes {
+		emit(n)
+	}
+}
+
+// readFn reads a lane.
 type readFn struct {
 	Options Options
 
@@ -153,8 +166,12 @@ type readFn struct {
 	watermark *Watermark
 }
 
-// selfCheckpoint is how long a bundle lasts: what it read goes on to the sink when it ends.
-const selfCheckpoint = time.Second
+const (
+	// selfCheckpoint is how long a bundle lasts: what it read goes on to the sink when it ends.
+	selfCheckpoint = time.Second
+	// turnAway is how long a lane rests whose turn it is not. Each time costs, on Flink also memory (see docs/flink.md).
+	turnAway = 3 * time.Second
+)
 
 // Lane is a restriction. It has no positions, since a subscription has none: it is read until it is done.
 type Lane struct {
@@ -162,17 +179,11 @@ type Lane struct {
 	Done   bool
 }
 
-func (fn *readFn) CreateInitialRestriction([]byte) Lane { return Lane{} }
+func (fn *readFn) CreateInitialRestriction(n int) Lane { return Lane{Number: n} }
 
-func (fn *readFn) SplitRestriction(_ []byte, _ Lane) []Lane {
-	lanes := make([]Lane, fn.Options.Lanes)
-	for i := range lanes {
-		lanes[i].Number = i
-	}
-	return lanes
-}
+func (fn *readFn) SplitRestriction(_ int, l Lane) []Lane { return []Lane{l} }
 
-func (fn *readFn) RestrictionSize(_ []byte, l Lane) float64 {
+func (fn *readFn) RestrictionSize(_ int, l Lane) float64 {
 	if l.Done {
 		return 0
 	}
@@ -184,9 +195,9 @@ func (fn *readFn) CreateTracker(l Lane) *sdf.LockRTracker {
 }
 
 // TruncateRestriction says what is left to read when a runner drains the job: nothing.
-func (fn *readFn) TruncateRestriction(_ *sdf.LockRTracker, _ []byte) Lane { return Lane{Done: true} }
+func (fn *readFn) TruncateRestriction(_ *sdf.LockRTracker, _ int) Lane { return Lane{Done: true} }
 
-func (fn *readFn) InitialWatermarkEstimatorState(_ beam.EventTime, _ Lane, _ []byte) int64 {
+func (fn *readFn) InitialWatermarkEstimatorState(_ beam.EventTime, _ Lane, _ int) int64 {
 	return int64(mtime.MinTimestamp)
 }
 
@@ -205,7 +216,7 @@ func (fn *readFn) Setup(ctx context.Context) error {
 //
 // A runner may hand several lanes to one worker, and one after the other. One of them is enough to read all that its process can work on, so
 // the others are given back at once.
-func (fn *readFn) ProcessElement(ctx context.Context, e *estimator, rt *sdf.LockRTracker, _ []byte, emit func([]byte)) (sdf.ProcessContinuation, error) {
+func (fn *readFn) ProcessElement(ctx context.Context, e *estimator, rt *sdf.LockRTracker, _ int, emit func([]byte)) (sdf.ProcessContinuation, error) {
 	p, err := pull(ctx, fn.run, fn.Options)
 	if err != nil {
 		return nil, err
@@ -219,7 +230,7 @@ func (fn *readFn) ProcessElement(ctx context.Context, e *estimator, rt *sdf.Lock
 			return fn.finish(rt, p)
 		}
 		fn.report(e)
-		return sdf.ResumeProcessingIn(selfCheckpoint), nil
+		return sdf.ResumeProcessingIn(turnAway), nil
 	}
 	end := time.NewTimer(selfCheckpoint)
 	defer end.Stop()

@@ -140,17 +140,20 @@ func TestLaneTracker(t *testing.T) {
 	})
 	t.Run("drained by the runner", func(t *testing.T) {
 		fn := &readFn{}
-		lane := fn.TruncateRestriction(sdf.NewLockRTracker(tracker()), nil)
-		if fn.RestrictionSize(nil, lane) != 0 || fn.CreateTracker(lane).TryClaim(next) {
+		lane := fn.TruncateRestriction(sdf.NewLockRTracker(tracker()), 0)
+		if fn.RestrictionSize(0, lane) != 0 || fn.CreateTracker(lane).TryClaim(next) {
 			t.Errorf("%v is read on", lane)
 		}
 	})
 }
 
 func TestLanesAreNumbered(t *testing.T) {
-	fn := &readFn{Options: Options{Lanes: 3}}
-	if got := fn.SplitRestriction(nil, fn.CreateInitialRestriction(nil)); !slices.Equal(got, []Lane{{Number: 0}, {Number: 1}, {Number: 2}}) {
-		t.Errorf("lanes %v", got)
+	var got []Lane
+	(&lanesFn{Lanes: 3}).ProcessElement(nil, func(n int) {
+		got = append(got, (&readFn{}).SplitRestriction(n, (&readFn{}).CreateInitialRestriction(n))...)
+	})
+	if want := []Lane{{Number: 0}, {Number: 1}, {Number: 2}}; !slices.Equal(got, want) {
+		t.Errorf("lanes %v, want %v", got, want)
 	}
 }
 
