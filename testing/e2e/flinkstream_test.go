@@ -50,9 +50,9 @@ func TestFlinkStream(t *testing.T) {
 		w.nothingIsLeft()
 	})
 
-	t.Run("RocksDB", func(t *testing.T) {
+	t.Run("StateBackend", func(t *testing.T) {
 		w := in(t)
-		stream := w.submitStream("--flink_state_backend=rocksdb")
+		stream := w.submitStream("--flink_state_backend=hashmap")
 		w.startPublishing(0).wantExit(0)
 		w.untilAllAcked(stream)
 		stream.drain()
@@ -165,10 +165,10 @@ func overlap(a, b []string) bool {
 	return false
 }
 
-// A job manager without high availability forgets its jobs. The command says from where to go on, and that is what is done.
+// A job manager without high availability forgets its jobs, whose state is in RocksDB here. The command says from where to go on, and that is what is done.
 func TestFlinkForgets(t *testing.T) {
 	slow(t)
-	w := newFlinkWorld(t, 1)
+	w := startFlink(t, flinkcluster.Options{StateBackend: "rocksdb"})
 	w.lake = filepath.Join(t.TempDir(), "lake")
 	w.startBroker(pubsubserver.Options{MaxLease: shortLease})
 	stream := w.submitStream("--flink_checkpoints=10s")

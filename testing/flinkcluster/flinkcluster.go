@@ -53,6 +53,8 @@ type Options struct {
 	Prometheus bool
 	// PrometheusPort is that of the job manager; task managers have the ports after it. Default: ports that are free.
 	PrometheusPort int
+	// StateBackend keeps the state of jobs: hashmap or rocksdb. Default: hashmap.
+	StateBackend string
 	// HighAvailability has ZooKeeper keep what the job manager knows, so that its jobs go on when it was started again.
 	HighAvailability bool
 }
@@ -477,13 +479,13 @@ heartbeat.timeout: 10000
 restart-strategy.type: fixed-delay
 restart-strategy.fixed-delay.attempts: %d
 restart-strategy.fixed-delay.delay: 2 s
-state.backend.type: hashmap
+state.backend.type: %s
 state.checkpoints.dir: %s
 state.savepoints.dir: %s
 execution.checkpointing.externalized-checkpoint-retention: RETAIN_ON_CANCELLATION
 io.tmp.dirs: %s
 classloader.resolve-order: parent-first
-`, rpcPort, port, o.Slots, o.Slots*o.TaskManagers, o.Slots, max(o.Restarts, 0), c.url("checkpoints"), c.url("savepoints"), filepath.Join(c.Dir, "tmp"))
+`, rpcPort, port, o.Slots, o.Slots*o.TaskManagers, o.Slots, max(o.Restarts, 0), cmp.Or(o.StateBackend, "hashmap"), c.url("checkpoints"), c.url("savepoints"), filepath.Join(c.Dir, "tmp"))
 	if o.HighAvailability {
 		config += fmt.Sprintf(`high-availability.type: zookeeper
 high-availability.zookeeper.quorum: %s
