@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Once returns the folder of a thing that has a name and is made of key. where it is not there as a whole, fill fills it, an empty folder of
+// Once returns the folder of a thing that has a name and is made of key. Where it is not there as a whole, fill fills it, an empty folder of
 // that path; of several processes one makes it, and the others wait.
 func Once(name string, key []byte, fill func(dir string) error) (dir string, err error) {
 	caches, err := os.UserCacheDir()
