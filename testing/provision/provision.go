@@ -16,9 +16,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Once returns the folder of a thing that has a name and is made of key. Where it is not there as a whole, make fills it, an empty folder of
+// Once returns the folder of a thing that has a name and is made of key. Where it is not there as a whole, fill fills it, an empty folder of
 // that path; of several processes one makes it, and the others wait.
-func Once(name string, key []byte, make func(dir string) error) (dir string, err error) {
+func Once(name string, key []byte, fill func(dir string) error) (dir string, err error) {
 	caches, err := os.UserCacheDir()
 	if err != nil {
 		return "", err
@@ -40,7 +40,7 @@ func Once(name string, key []byte, make func(dir string) error) (dir string, err
 	if err := errors.Join(os.RemoveAll(dir), os.MkdirAll(dir, 0o700)); err != nil {
 		return "", err
 	}
-	if err := make(dir); err != nil {
+	if err := fill(dir); err != nil {
 		return "", err
 	}
 	return dir, os.WriteFile(made, nil, 0o600)
