@@ -51,6 +51,7 @@ type watcher struct {
 	manager rest
 	id      string   // the job server's
 	found   chan job // has the job once it is in Flink
+	resumed bool     // it began again, or may have: another job manager does not know
 }
 
 // watch returns nil when the job has ended well, and errDetached when it runs and is to be left. When ctx is cancelled it cancels the job,
@@ -144,6 +145,7 @@ func (w *watcher) follow(ctx context.Context) error {
 		case time.Since(answered) > absence:
 			return fmt.Errorf("the job manager has not answered for %v, and job %s may still run: %w", absence, w.Name, err)
 		default:
+			w.resumed = w.resumed || known.ID != ""
 			slog.Debug("the job manager does not answer, asking again", "error", err)
 		}
 		select {
@@ -236,6 +238,7 @@ func (w *watcher) changed(ctx context.Context, j job, state string) {
 		slog.Debug("flink: state of the job", "flink_id", j.ID, "state", state)
 		return
 	}
+	w.resumed = true
 	why, err := w.manager.cause(ctx, j.ID)
 	if err != nil {
 		why = err.Error()
@@ -340,7 +343,7 @@ func (w *watcher) result(ctx context.Context, outcome Outcome) (r Result, err er
 			if err != nil {
 				return r, err
 			}
-			r.Partial = r.Partial || resumed
+			r.Partial = r.Partial || resumed || w.resumed
 		}
 	default:
 		response, err := w.client.GetJobMetrics(ctx, &jobpb.GetJobMetricsRequest{JobId: w.id})
