@@ -35,7 +35,7 @@ test: $(GOTESTSUM) ## run the tests: all but the slow suites
 .PHONY: e2e
 e2e: $(GOTESTSUM) ## run the slow suites: crashes, faults, whole pipelines (build tag e2e)
 	@if [ -n "$(E2E_PACKAGES)" ]; then \
-		$(GOTESTSUM) --format standard-verbose -- -tags=e2e -count=1 -timeout=60m $(E2E_PACKAGES); fi
+		$(GOTESTSUM) --format standard-verbose -- -tags=e2e -count=1 -timeout=75m $(E2E_PACKAGES); fi
 
 .PHONY: soak
 soak: ## let events flow for half an hour, and watch what the stream takes of the machine (SOAK=30m)
