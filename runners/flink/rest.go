@@ -149,7 +149,7 @@ func (r rest) config(ctx context.Context, id string) (c config, err error) {
 // option returns an option of Beam's.
 func (c config) option(name string) string { return c.Execution.User[camel(name)] }
 
-// tags returns what a job says of itself; see Options.Tags.
+// tags returns what a job says of itself, by RunTag and LakeTag.
 func (r rest) tags(ctx context.Context, id string) (map[string]string, error) {
 	c, err := r.config(ctx, id)
 	if err != nil {
@@ -232,41 +232,21 @@ func (r rest) checkpointDir(ctx context.Context) (string, error) {
 	return "", fmt.Errorf("the cluster at %s has no folder for checkpoints, which flink_state_backend needs: --flink_checkpoint_dir URL", r.master)
 }
 
-// lastCheckpoint returns the URL of the last checkpoint of a job that was completed; "" where there is none.
-func (r rest) lastCheckpoint(ctx context.Context, id string) (string, error) {
-	var answer struct {
-		Latest struct {
-			Completed *struct {
-				Path string `json:"external_path"`
-			} `json:"completed"`
-		} `json:"latest"`
-	}
-	if err := r.get(ctx, "/jobs/"+id+"/checkpoints", &answer); err != nil || answer.Latest.Completed == nil {
-		return "", err
-	}
-	return answer.Latest.Completed.Path, nil
-}
-
 // accumulated returns Beam's metrics of a job that has ended.
 func (r rest) accumulated(ctx context.Context, id string) (all []*pipepb.MonitoringInfo, err error) {
 	// A job manager answers from what it has looked up some seconds ago.
-	for state := ""; !(job{State: state}).ended(); {
-		var answer struct {
-			State string `json:"state"`
-		}
-		if err := r.get(ctx, "/jobs/"+id, &answer); err != nil {
+	for {
+		var known job
+		if err := r.get(ctx, "/jobs/"+id, &known); err != nil {
 			return nil, err
 		}
-		if state = answer.State; (job{State: state}).ended() {
-			break
+		if known.ended() {
+			return r.accumulators(ctx, id)
 		}
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-time.After(every):
+		if err := pause(ctx, every); err != nil {
+			return nil, err
 		}
 	}
-	return r.accumulators(ctx, id)
 }
 
 // accumulators returns Beam's metrics of tasks of a job that have ended.

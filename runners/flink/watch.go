@@ -1,7 +1,6 @@
 package flink
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -10,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/graph/coder"
 	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
 	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
 
@@ -216,11 +214,13 @@ func (w *watcher) ask(ctx context.Context, known *job, checkpoint *string) error
 
 // askStream ends the job where it has drained: a streaming job of Beam does not end by itself, not even where all of its sources have.
 func (w *watcher) askStream(ctx context.Context, id string, checkpoint *string) error {
-	last, err := w.manager.lastCheckpoint(ctx, id)
+	checkpoints, err := w.manager.checkpoints(ctx, id)
 	if err != nil {
 		return err
 	}
-	*checkpoint = cmp.Or(last, *checkpoint)
+	if checkpoints != nil && checkpoints.Last != nil {
+		*checkpoint = checkpoints.Last.Path
+	}
 	drained, err := w.isDrained(ctx)
 	if err != nil || !drained {
 		return cmp.Or(err, errUnfinished)
@@ -361,17 +361,9 @@ func countsOf(id string, all []*pipepb.MonitoringInfo) (map[string]int64, error)
 	if len(all) == 0 { // a job that read nothing has counted elements, at least
 		return nil, fmt.Errorf("job %s has ended well, but the job server has no counts of it; the lake has what it should", id)
 	}
-	counts := map[string]int64{}
-	for _, info := range all {
-		if info.GetUrn() != "beam:metric:user:sum_int64:v1" {
-			continue
-		}
-		labels := info.GetLabels()
-		n, err := coder.DecodeVarInt(bytes.NewReader(info.GetPayload()))
-		if err != nil {
-			return nil, fmt.Errorf("counter %s of job %s: %w", labels["NAME"], id, err)
-		}
-		counts[labels["NAMESPACE"]+"/"+labels["NAME"]] += n
+	c, err := countedBy(all)
+	if err != nil {
+		return nil, fmt.Errorf("counts of job %s: %w", id, err)
 	}
-	return counts, nil
+	return c.counts, nil
 }
