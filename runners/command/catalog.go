@@ -15,6 +15,7 @@ import (
 	"backbone/pipelines/catalog"
 	"backbone/runners/direct"
 	"backbone/runners/flink"
+	"backbone/runners/jobs"
 	"backbone/schemas"
 	"backbone/schemas/mappings"
 	"backbone/transforms/asof"
@@ -183,7 +184,7 @@ func makeVersions(ctx context.Context, log *slog.Logger, o catalogOptions, submi
 		s.Late += n("late")
 		s.Files += n("files")
 		s.Bytes += n("bytes")
-		if err == nil && result.Outcome == flink.Ended {
+		if err == nil && result.Outcome == jobs.Ended {
 			log.Info("version is committed", "table", t.Table, "number", t.Version.Number, "inserted", n("inserted"), "updated", n("updated"),
 				"removed", n("removed"), "absent", n("absent"), "late", n("late"), "unchanged", n("unchanged"), "joined", n("joined"),
 				"unjoined", n("unjoined"), "closed", n("closed"))

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"backbone/runners/flink"
+	"backbone/runners/jobs"
 )
 
 const (
@@ -62,7 +63,7 @@ func (e *elsewhere) progress(ctx context.Context, of func(counts map[string]int6
 
 // last returns what a job has counted in the end, and its watermark: where it was cancelled or has failed, as far as they are known. ctx may be
 // cancelled. Where e is nil, the result is all that is known.
-func (e *elsewhere) last(ctx context.Context, result flink.Result, failed error) (counts map[string]int64, watermark time.Time) {
+func (e *elsewhere) last(ctx context.Context, result jobs.Result, failed error) (counts map[string]int64, watermark time.Time) {
 	if e == nil {
 		return result.Counts, time.Time{}
 	}

@@ -8,7 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"backbone/runners/flink"
+	"backbone/runners/jobs"
 )
 
 // fakeMeter counts how often it is asked.
@@ -37,7 +37,7 @@ func TestElsewhere(t *testing.T) {
 	}
 	stopped, cancel := context.WithCancel(t.Context())
 	cancel()
-	result := flink.Result{Counts: map[string]int64{"events/read": 7}}
+	result := jobs.Result{Counts: map[string]int64{"events/read": 7}}
 	for _, test := range []struct {
 		name   string
 		e      *elsewhere

@@ -19,6 +19,7 @@ import (
 	"backbone/pipelines/interactions"
 	"backbone/runners/direct"
 	"backbone/runners/flink"
+	"backbone/runners/jobs"
 	"backbone/schemas"
 	"backbone/schemas/mappings"
 	"backbone/transforms/lake"
@@ -253,7 +254,7 @@ func carry(ctx context.Context, j journey) (s summary, err error) {
 }
 
 // outcomes are those of a summary, by what became of a job.
-var outcomes = map[flink.Outcome]string{flink.Detached: outcomeSubmitted, flink.Stopped: outcomeStopped, flink.There: outcomeThere}
+var outcomes = map[jobs.Outcome]string{jobs.Detached: outcomeSubmitted, jobs.Stopped: outcomeStopped, jobs.There: outcomeThere}
 
 // requestDrain has the run commit what it holds and end, wherever its parts are.
 func (j journey) requestDrain(ctx context.Context, r *run.Run) error {

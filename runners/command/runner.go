@@ -14,6 +14,7 @@ import (
 
 	"backbone/runners/direct"
 	"backbone/runners/flink"
+	"backbone/runners/jobs"
 	"backbone/transforms/run"
 )
 
@@ -36,16 +37,16 @@ func flinkFlags(f *pflag.FlagSet, o *flink.Options) {
 }
 
 // submitter runs a pipeline to its end and returns what was counted.
-type submitter func(context.Context, *beam.Pipeline) (flink.Result, error)
+type submitter func(context.Context, *beam.Pipeline) (jobs.Result, error)
 
 // submitterOf returns s, or where that is nil the direct runner, whose parts share r with this process.
 func submitterOf(s submitter, r *run.Run) submitter {
 	if s != nil {
 		return s
 	}
-	return func(ctx context.Context, p *beam.Pipeline) (flink.Result, error) {
+	return func(ctx context.Context, p *beam.Pipeline) (jobs.Result, error) {
 		err := direct.Submit(ctx, p)
-		return flink.Result{Counts: r.Counts()}, err
+		return jobs.Result{Counts: r.Counts()}, err
 	}
 }
 
@@ -87,7 +88,7 @@ func runnerOf(flags *pflag.FlagSet, o flink.Options, r request) (submit submitte
 	o.Endpoint, o.Parallelism = *jobopts.Endpoint, *jobopts.Parallelism
 	o.Worker = flink.Worker{Kind: *jobopts.EnvironmentType, Config: *jobopts.EnvironmentConfig, Binary: *jobopts.WorkerBinary}
 	errs = append(errs, o.Validate())
-	return func(ctx context.Context, p *beam.Pipeline) (flink.Result, error) {
+	return func(ctx context.Context, p *beam.Pipeline) (jobs.Result, error) {
 		return flink.Submit(ctx, p, o)
 	}, newElsewhere(o), errors.Join(errs...)
 }
