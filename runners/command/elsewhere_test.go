@@ -51,7 +51,7 @@ func TestElsewhere(t *testing.T) {
 		{"nobody sees it", nil, context.Canceled, nil, 7},
 	} {
 		meter.err = test.silent
-		if counts, _ := test.e.last(stopped, result, test.failed); counts["events/read"] != test.want {
+		if counts, _ := (&backend{seen: test.e}).last(stopped, result, test.failed); counts["events/read"] != test.want {
 			t.Errorf("%s: %v, want %d events", test.name, counts, test.want)
 		}
 	}
