@@ -86,7 +86,7 @@ func (s *Jobs) Show(ctx context.Context, id string) (jobs.Job, error) {
 	}
 	var wrong []string
 	for _, m := range said {
-		wrong = append(wrong, line(m.MessageText))
+		wrong = append(wrong, brief(m.MessageText))
 	}
 	p.Failure = causeOf(wrong)
 	return p, nil

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/http"
+	"regexp"
 	"strings"
 	"time"
 
@@ -131,7 +132,7 @@ func (w *watcher) listen(ctx context.Context) error {
 			w.since, w.told = m.Time, map[string]string{}
 		}
 		w.told[key] = m.Time
-		text := line(m.MessageText)
+		text := brief(m.MessageText)
 		slog.Log(ctx, levels[m.MessageImportance], "dataflow: "+text)
 		if m.MessageImportance == importanceError {
 			w.wrong = append(w.wrong, text)
@@ -140,8 +141,17 @@ func (w *watcher) listen(ctx context.Context) error {
 	return nil
 }
 
-// line is a message in one line.
-func line(text string) string { return strings.Join(strings.Fields(text), " ") }
+// failedFn is how Beam says which function has failed.
+var failedFn = regexp.MustCompile(`^DoFn\[UID:\S+ PID:\S+ Name: ([^\]]+)\] failed:\s`)
+
+// brief is a message in one line. Of what has failed in a worker it is the function, and why: ahead of that, Beam lists all steps around it.
+func brief(text string) string {
+	const causedBy = "caused by:"
+	if i := strings.LastIndex(text, causedBy); i >= 0 {
+		text = failedFn.ReplaceAllString(strings.TrimSpace(text[i+len(causedBy):]), "$1: ")
+	}
+	return strings.Join(strings.Fields(text), " ")
+}
 
 // failure says why a job has failed. Messages may be later than the state.
 func (w *watcher) failure(ctx context.Context) error {

@@ -31,6 +31,7 @@ func (s *Server) run(j *job) {
 		j.say(failure, err.Error())
 	}
 	j.become(state)
+	close(j.over)
 }
 
 // end forgets what a job has on disk, and its messages.
@@ -43,21 +44,15 @@ func (s *Server) end(j *job) {
 
 // work does the work of a job, again where it goes wrong, and returns the state that it ends in.
 func (s *Server) work(j *job) (state string, err error) {
+	if s.options.Idle {
+		return j.idle(), nil
+	}
 	ctx := context.Background()
 	pipeline, binary, options, err := s.fetch(ctx, j)
 	if err != nil {
 		return stateFailed, fmt.Errorf("workflow failed. Causes: %w", err)
 	}
-	if old := j.replaces; old != nil {
-		old.mu.Lock()
-		old.replaced = j.id
-		old.mu.Unlock()
-		old.ask(stateUpdated)
-		for !old.ended() {
-			time.Sleep(10 * time.Millisecond)
-		}
-		j.takeOver(old)
-	}
+	j.takeOver()
 	if asked, _ := j.order(); asked == stateCancelled {
 		return stateCancelled, nil
 	}
@@ -83,6 +78,21 @@ func (s *Server) work(j *job) (state string, err error) {
 		}
 		j.say(warning, "work is done again: "+cause.Error())
 	}
+}
+
+// idle does nothing until the job is asked to end.
+func (j *job) idle() (state string) {
+	j.takeOver()
+	asked, more := j.order()
+	if asked == "" {
+		j.become(stateRunning)
+		if j.request.Type == "JOB_TYPE_BATCH" {
+			return stateDone
+		}
+		<-more
+		asked, _ = j.order()
+	}
+	return asked
 }
 
 // fetch reads what was staged.

@@ -29,8 +29,17 @@ func (j *job) sources() (all []*inlet) {
 	return all
 }
 
-// takeOver has the job begin with the messages that another one has.
-func (j *job) takeOver(old *job) {
+// takeOver ends the job that this one takes the place of, and begins with the messages that it has.
+func (j *job) takeOver() {
+	old := j.replaces
+	if old == nil {
+		return
+	}
+	old.mu.Lock()
+	old.replaced = j.id
+	old.mu.Unlock()
+	old.ask(stateUpdated)
+	<-old.over
 	old.mu.Lock()
 	kept := old.inlets
 	old.mu.Unlock()

@@ -38,6 +38,7 @@ type job struct {
 	dir                 string
 	replaces            *job
 	created             time.Time
+	over                chan struct{} // closed when it has ended
 
 	mu       sync.Mutex
 	state    string
@@ -55,7 +56,7 @@ func newJob(id string, c call, dir string) *job {
 	request := c.body
 	now := time.Now().UTC()
 	return &job{
-		id: id, project: c.project, region: c.region, request: &request, dir: dir, created: now,
+		id: id, project: c.project, region: c.region, request: &request, dir: dir, created: now, over: make(chan struct{}),
 		state: statePending, changed: now, told: make(chan struct{}), inlets: map[string]*inlet{},
 	}
 }

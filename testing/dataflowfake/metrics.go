@@ -31,6 +31,9 @@ func (s *Server) metricsOf(j *job) ([]*df.MetricUpdate, error) {
 	j.mu.Lock()
 	attempt, counted := j.attempt, j.counted
 	j.mu.Unlock()
+	if s.options.Idle {
+		return []*df.MetricUpdate{{Name: &df.MetricStructuredName{Origin: "user", Name: "jobs", Context: map[string]string{"namespace": "fake", "step": "none"}}, Scalar: 1}}, nil
+	}
 	if attempt == "" {
 		return counted, nil
 	}

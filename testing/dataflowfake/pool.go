@@ -58,13 +58,17 @@ func (p *pool) add(a *attempt) {
 	p.attempts[a.id] = a
 }
 
-// end kills the worker of an attempt.
+// end kills the worker of an attempt, and waits until it is gone.
 func (p *pool) end(a *attempt) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	delete(p.attempts, a.id)
-	if c := p.workers[a.id]; c != nil {
+	c := p.workers[a.id]
+	if c != nil {
 		_ = syscall.Kill(-c.Process.Pid, syscall.SIGKILL) // it may be gone
+	}
+	p.mu.Unlock()
+	if c != nil {
+		<-a.lost
 	}
 }
 

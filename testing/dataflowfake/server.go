@@ -42,6 +42,8 @@ type Options struct {
 	Env []string
 	// Attempts are how often the work of a job is done that goes wrong. Default: 4.
 	Attempts int
+	// Idle has jobs without work: a batch is done at once, and a stream runs until it is asked to end. Nothing of what was staged is read.
+	Idle bool
 	// Output gets what workers print. Default: nobody does.
 	Output io.Writer
 }
