@@ -149,6 +149,7 @@ func brief(text string) string {
 	const causedBy = "caused by:"
 	if i := strings.LastIndex(text, causedBy); i >= 0 {
 		text = failedFn.ReplaceAllString(strings.TrimSpace(text[i+len(causedBy):]), "$1: ")
+		text = strings.ReplaceAll(text, "\n", "; ") // several errors
 	}
 	return strings.Join(strings.Fields(text), " ")
 }

@@ -41,7 +41,7 @@ func TestIncompatible(t *testing.T) {
 func TestBrief(t *testing.T) {
 	for text, want := range map[string]string{
 		"one\n  two": "one two",
-		"bundle failed:\n\tcaused by:\nsource failed\n\tcaused by:\nDoFn[UID:6, PID:e4, Name: backbone/lake.writeFn] failed:\nno such\nbucket": "backbone/lake.writeFn: no such bucket",
+		"bundle failed:\n\tcaused by:\nsource failed\n\tcaused by:\nDoFn[UID:6, PID:e4, Name: backbone/lake.writeFn] failed:\nno such\nbucket": "backbone/lake.writeFn: no such; bucket",
 		"": "",
 	} {
 		if got := brief(text); got != want {

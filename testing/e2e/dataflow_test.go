@@ -267,7 +267,7 @@ func TestDataflow(t *testing.T) {
 			}
 		}
 		j.wantExit(1)
-		if last := tail(j.log(), 1); !strings.Contains(last, "job failed") || !strings.Contains(last, "gs://shop/gone/") {
+		if last := tail(j.log(), 1); !strings.Contains(last, "job failed: ") || !strings.Contains(last, `: backbone/pipelines/interactions.processFn: store "gs://shop": open "gone/part-`) {
 			t.Errorf("the last line is %s", last)
 		}
 	})
