@@ -99,7 +99,7 @@ func dataflowOf(flags *pflag.FlagSet, said dataflowOptions, r request) (*backend
 	*r.spillDir = ""
 	for _, p := range r.paths {
 		if *p != "" && !strings.HasPrefix(*p, "gs://") && !strings.HasPrefix(*p, "pubsub://") {
-			errs = append(errs, fmt.Errorf("%q cannot be read by workers of Dataflow: put it into Cloud Storage, gs://BUCKET/...", *p))
+			errs = append(errs, fmt.Errorf("%q cannot be read by workers of Dataflow: put it into a bucket of Cloud Storage, gs://", *p))
 		}
 	}
 	o.Project = cmp.Or(o.Project, os.Getenv("GOOGLE_CLOUD_PROJECT"), os.Getenv("CLOUDSDK_CORE_PROJECT"))

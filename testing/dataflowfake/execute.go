@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -195,7 +196,6 @@ func (s *Server) attempt(ctx context.Context, j *job, a *attempt, p *pipepb.Pipe
 	defer func() { j.count(s.countedBy(id)) }()
 	ended := make(chan error, 1)
 	go func() { ended <- s.follow(ctx, j, id) }()
-	lost := a.lost
 	for {
 		asked, more := j.order()
 		switch asked {
@@ -209,8 +209,7 @@ func (s *Server) attempt(ctx context.Context, j *job, a *attempt, p *pipepb.Pipe
 		select {
 		case err := <-ended:
 			return err
-		case <-lost:
-			lost = nil
+		case <-a.lost:
 			// It ends with its work, too: then prism says so at once.
 			select {
 			case err := <-ended:
@@ -230,8 +229,10 @@ func (s *Server) cancel(ctx context.Context, id string, ended <-chan error) erro
 		return err
 	}
 	select {
-	case <-ended:
+	case why := <-ended:
+		slog.Debug("prism has ended a job that was cancelled", "job", id, "said", why)
 	case <-time.After(patience):
+		return fmt.Errorf("prism has not ended its job within %v", patience)
 	}
 	return nil
 }

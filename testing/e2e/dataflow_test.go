@@ -147,6 +147,7 @@ func TestDataflow(t *testing.T) {
 	d := newDataflowWorld(t, &world{T: t, day: dayOf(t, *eventsFlag), rand: seeded(t)})
 	input := d.upload(d.files(), "in")
 	in := func(t *testing.T, lake string) *dataflowWorld {
+		t.Helper()
 		return &dataflowWorld{&world{T: t, day: d.day, lake: "gs://" + dataflowBucket + "/" + lake}, d.fake}
 	}
 	whole := summary{
