@@ -145,6 +145,9 @@ func (o *interactionsOptions) runner(flags *pflag.FlagSet, stdout io.Writer) (*b
 	})
 	if b != nil {
 		o.Remote, o.Native, o.Lanes = true, b.native, lanes(*jobopts.Parallelism)
+		if b.native && o.GeoDB != "" {
+			err = fmt.Errorf("geo is %q; workers of this runner have no files of their own: leave it out", o.GeoDB)
+		}
 	}
 	return b, err
 }
