@@ -21,7 +21,8 @@
 //
 //	events/read = lake/committed + lake/duplicate + lake/dead_lettered
 //
-// A message is acknowledged after that, never before.
+// A message is acknowledged after that, never before; by a runner that reads Pub/Sub itself (Options.Native), after it has it in a state of its own that
+// survives.
 package interactions
 
 import (
@@ -156,6 +157,8 @@ func read(s beam.Scope, p *Plan) beam.PCollection {
 		contexts = commitContexts(s, p)
 	}
 	switch {
+	case p.Streaming() && p.Native:
+		return pubsub.ReadNative(s, p.pubsub(p.interactions()))
 	case p.Streaming():
 		return pubsub.Read(s, p.pubsub(p.interactions()))
 	case p.hasContexts():
@@ -181,7 +184,7 @@ func commitContexts(s beam.Scope, p *Plan) (receipts beam.PCollection) {
 // commit commits the rows of an input, acknowledges their messages, and marks partitions that are complete.
 func commit(s beam.Scope, groups beam.PCollection, p *Plan, in input) (receipts beam.PCollection) {
 	receipts, acks := lake.Write(s, groups, p.lake())
-	if p.Streaming() {
+	if p.Streaming() && !p.Native {
 		pubsub.Acknowledge(s, acks, p.pubsub(in))
 	}
 	lake.MarkComplete(s, receipts, p.lake())

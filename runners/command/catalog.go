@@ -14,7 +14,7 @@ import (
 
 	"backbone/pipelines/catalog"
 	"backbone/runners/direct"
-	"backbone/runners/flink"
+	"backbone/runners/jobs"
 	"backbone/schemas"
 	"backbone/schemas/mappings"
 	"backbone/transforms/asof"
@@ -30,14 +30,14 @@ type catalogOptions struct {
 	asOf         string
 	summary      string
 	profiles     profiles
-	flink        flink.Options
+	clusters     clusterOptions
 }
 
 func newCatalogCommand(env *environment) *cobra.Command {
 	options := catalogOptions{
 		Options: catalog.Defaults(), mode: string(asof.Full),
 		usersMapping: mappings.NativeName + "-" + schemas.Users.Name, itemsMapping: mappings.NativeName + "-" + schemas.Items.Name,
-		flink: flink.Defaults(),
+		clusters: clusterDefaults(),
 	}
 	options.SpillDir = direct.SpillDir()
 	cmd := &cobra.Command{
@@ -76,7 +76,7 @@ version is as of a later time than the one before.`,
 	f.IntVar(&options.MaxRecordBytes, "max_record_bytes", options.MaxRecordBytes, "size of the largest record; a longer one is a dead letter")
 	f.StringVar(&options.summary, "summary", "", "`FILE` for a summary in JSON")
 	options.profiles.flags(f)
-	flinkFlags(f, &options.flink)
+	clusterFlags(f, &options.clusters)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		return runCatalog(cmd.Context(), env, options, cmd.Flags())
 	}
@@ -122,23 +122,24 @@ func validFor[R any](m *mappings.Mapping, table *schemas.Table[R]) error {
 func runCatalog(ctx context.Context, env *environment, o catalogOptions, flags *pflag.FlagSet) error {
 	o.RunID = newRunID()
 	// Before o is checked: a runner may have its say in it.
-	submit, seen, err := runnerOf(flags, o.flink, request{
+	b, err := runnerOf(flags, o.clusters, request{
 		command: "catalog", runID: o.RunID, lake: &o.Lake, spillDir: &o.SpillDir, paths: slices.Concat(pointers(o.Users), pointers(o.Items)),
+		stdout: env.stdout,
 	})
 	if err = errors.Join(o.complete(), err); err != nil {
 		return &UsageError{Err: err}
 	}
 	return env.launch(ctx, launch{
-		command: "catalog", unseen: submit != nil && seen == nil, cpuProfile: o.profiles.cpu, summary: o.summary,
+		command: "catalog", unseen: b != nil && b.seen == nil, cpuProfile: o.profiles.cpu, summary: o.summary,
 		stopped: "stopped before the end: there is no new version; the same command begins again", refused: asof.ErrConflict,
 		run: func(ctx context.Context, _ <-chan struct{}, w watcher) (summary, error) {
-			return makeVersions(ctx, env.log, o, submit, seen, w)
+			return makeVersions(ctx, env.log, o, b, w)
 		},
 	})
 }
 
-// makeVersions runs the pipeline; submit is nil for the direct runner. The summary is true also where there is an error.
-func makeVersions(ctx context.Context, log *slog.Logger, o catalogOptions, submit submitter, seen *elsewhere, watch watcher) (s summary, err error) {
+// makeVersions runs the pipeline; b is nil for the direct runner. The summary is true also where there is an error.
+func makeVersions(ctx context.Context, log *slog.Logger, o catalogOptions, b *backend, watch watcher) (s summary, err error) {
 	s = summary{Command: "catalog", Started: time.Now()}
 	r := run.Of(o.RunID)
 	defer func() { err = errors.Join(err, r.Close()) }()
@@ -161,16 +162,16 @@ func makeVersions(ctx context.Context, log *slog.Logger, o catalogOptions, submi
 	unwatch := func() {}
 	if watch != nil {
 		unwatch = watch(func() progress {
-			if seen != nil {
-				return seen.progress(ctx, func(counts map[string]int64, _ time.Time) progress { return catalogProgress(counts, plan) })
+			if b != nil {
+				return b.seen.progress(ctx, func(counts map[string]int64, _ time.Time) progress { return catalogProgress(counts, plan) })
 			}
 			return catalogProgress(r.Counts(), plan)
 		})
 	}
 	defer unwatch()
-	result, err := submitterOf(submit, r)(ctx, p)
+	result, err := submitterOf(b, r)(ctx, p)
 	unwatch()
-	counts, _ := seen.last(ctx, result, err)
+	counts, _ := b.last(ctx, result, err)
 	s.Outcome = outcomes[result.Outcome]
 	err = errors.Join(err, heapProfile(o.profiles.heap))
 	s.Read, s.DeadLettered, s.Duplicate = counts["catalog/read"], counts["lake/dead_lettered"], counts["lake/duplicate"]
@@ -183,7 +184,7 @@ func makeVersions(ctx context.Context, log *slog.Logger, o catalogOptions, submi
 		s.Late += n("late")
 		s.Files += n("files")
 		s.Bytes += n("bytes")
-		if err == nil && result.Outcome == flink.Ended {
+		if err == nil && result.Outcome == jobs.Ended {
 			log.Info("version is committed", "table", t.Table, "number", t.Version.Number, "inserted", n("inserted"), "updated", n("updated"),
 				"removed", n("removed"), "absent", n("absent"), "late", n("late"), "unchanged", n("unchanged"), "joined", n("joined"),
 				"unjoined", n("unjoined"), "closed", n("closed"))

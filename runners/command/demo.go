@@ -528,7 +528,7 @@ func (d *demo) version(ctx context.Context, mode asof.Mode, at time.Time) (summa
 	if o.ItemsMapping, err = mappings.NativeFor(schemas.Items.Name); err != nil {
 		return summary{}, err
 	}
-	s, err := makeVersions(ctx, d.log, o, nil, nil, nil)
+	s, err := makeVersions(ctx, d.log, o, nil, nil)
 	if err == nil {
 		err = s.balance()
 	}

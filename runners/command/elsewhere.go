@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"backbone/runners/flink"
+	"backbone/runners/jobs"
 )
 
 const (
@@ -61,14 +62,14 @@ func (e *elsewhere) progress(ctx context.Context, of func(counts map[string]int6
 }
 
 // last returns what a job has counted in the end, and its watermark: where it was cancelled or has failed, as far as they are known. ctx may be
-// cancelled. Where e is nil, the result is all that is known.
-func (e *elsewhere) last(ctx context.Context, result flink.Result, failed error) (counts map[string]int64, watermark time.Time) {
-	if e == nil {
+// cancelled. Where nobody has seen it, the result is all that is known. b may be nil.
+func (b *backend) last(ctx context.Context, result jobs.Result, failed error) (counts map[string]int64, watermark time.Time) {
+	if b == nil || b.seen == nil {
 		return result.Counts, time.Time{}
 	}
 	if failed != nil {
-		e.look(context.WithoutCancel(ctx))
-		return e.counts, e.watermark
+		b.seen.look(context.WithoutCancel(ctx))
+		return b.seen.counts, b.seen.watermark
 	}
-	return result.Counts, e.watermark
+	return result.Counts, b.seen.watermark
 }

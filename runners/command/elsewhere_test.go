@@ -8,7 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"backbone/runners/flink"
+	"backbone/runners/jobs"
 )
 
 // fakeMeter counts how often it is asked.
@@ -37,7 +37,7 @@ func TestElsewhere(t *testing.T) {
 	}
 	stopped, cancel := context.WithCancel(t.Context())
 	cancel()
-	result := flink.Result{Counts: map[string]int64{"events/read": 7}}
+	result := jobs.Result{Counts: map[string]int64{"events/read": 7}}
 	for _, test := range []struct {
 		name   string
 		e      *elsewhere
@@ -51,7 +51,7 @@ func TestElsewhere(t *testing.T) {
 		{"nobody sees it", nil, context.Canceled, nil, 7},
 	} {
 		meter.err = test.silent
-		if counts, _ := test.e.last(stopped, result, test.failed); counts["events/read"] != test.want {
+		if counts, _ := (&backend{seen: test.e}).last(stopped, result, test.failed); counts["events/read"] != test.want {
 			t.Errorf("%s: %v, want %d events", test.name, counts, test.want)
 		}
 	}

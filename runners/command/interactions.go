@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"slices"
 	"strings"
@@ -18,7 +19,7 @@ import (
 
 	"backbone/pipelines/interactions"
 	"backbone/runners/direct"
-	"backbone/runners/flink"
+	"backbone/runners/jobs"
 	"backbone/schemas"
 	"backbone/schemas/mappings"
 	"backbone/transforms/lake"
@@ -33,13 +34,13 @@ type interactionsOptions struct {
 	window   string
 	summary  string
 	profiles profiles
-	flink    flink.Options
+	clusters clusterOptions
 }
 
 func newInteractionsCommand(env *environment) *cobra.Command {
 	options := interactionsOptions{
 		Options: interactions.Defaults(), mapping: mappings.NativeName, context: mappings.NativeName + "-" + schemas.Contexts.Name,
-		flink: flink.Defaults(),
+		clusters: clusterDefaults(),
 	}
 	options.SpillDir = direct.SpillDir()
 	cmd := &cobra.Command{
@@ -102,7 +103,7 @@ history. A partition gets a file _SUCCESS once the watermark is --grace past its
 	f.StringVar(&options.Windows.Topic, "publish_topic", "", "`TOPIC` of Pub/Sub for updates of what is trending: projects/PROJECT/topics/TOPIC")
 	f.StringVar(&options.summary, "summary", "", "`FILE` for a summary in JSON")
 	options.profiles.flags(f)
-	flinkFlags(f, &options.flink)
+	clusterFlags(f, &options.clusters)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		return runInteractions(cmd.Context(), env, options, cmd.Flags())
 	}
@@ -137,29 +138,32 @@ func (o *interactionsOptions) complete() error {
 }
 
 // runner returns what runs the pipeline as flags say, nil for the direct runner, and changes in o what the runner cannot do.
-func (o *interactionsOptions) runner(flags *pflag.FlagSet) (submitter, *elsewhere, error) {
-	submit, seen, err := runnerOf(flags, o.flink, request{
+func (o *interactionsOptions) runner(flags *pflag.FlagSet, stdout io.Writer) (*backend, error) {
+	b, err := runnerOf(flags, o.clusters, request{
 		command: "interactions", runID: o.RunID, streaming: o.Streaming(), lake: &o.Lake, spillDir: &o.SpillDir,
-		paths: slices.Concat(pointers(o.Input), pointers(o.Context), []*string{&o.GeoDB}),
+		paths: slices.Concat(pointers(o.Input), pointers(o.Context), []*string{&o.GeoDB}), stdout: stdout,
 	})
-	if submit != nil {
-		o.Remote, o.Lanes = true, lanes(*jobopts.Parallelism)
+	if b != nil {
+		o.Remote, o.Native, o.Lanes = true, b.native, lanes(*jobopts.Parallelism)
+		if b.native && o.GeoDB != "" {
+			err = fmt.Errorf("geo is %q; workers of this runner have no files of their own: leave it out", o.GeoDB)
+		}
 	}
-	return submit, seen, err
+	return b, err
 }
 
 func runInteractions(ctx context.Context, env *environment, o interactionsOptions, flags *pflag.FlagSet) error {
 	o.RunID = newRunID()
 	// Before o is checked: a runner may have its say in it.
-	submit, seen, err := o.runner(flags)
+	b, err := o.runner(flags, env.stdout)
 	if err = errors.Join(o.complete(), err); err != nil {
 		return &UsageError{Err: err}
 	}
 	return env.launch(ctx, launch{
-		command: "interactions", streaming: o.Streaming(), remembered: o.Remembered(), unseen: submit != nil && seen == nil, cpuProfile: o.profiles.cpu, summary: o.summary,
+		command: "interactions", streaming: o.Streaming(), remembered: o.Remembered(), unseen: b != nil && b.seen == nil, cpuProfile: o.profiles.cpu, summary: o.summary,
 		stopped: "stopped before the end; what was not committed is read again by the next run", refused: lake.ErrLayout,
 		run: func(ctx context.Context, drain <-chan struct{}, w watcher) (summary, error) {
-			s, err := carry(ctx, journey{Options: o.Options, log: env.log, drain: drain, watch: w, heap: o.profiles.heap, submit: submit, seen: seen})
+			s, err := carry(ctx, journey{Options: o.Options, log: env.log, drain: drain, watch: w, heap: o.profiles.heap, backend: b})
 			if s.Files > 1000 && s.Committed/s.Files < 1000 && !o.Streaming() {
 				env.log.Warn("the files are tiny: history this sparse reads faster in a lake with wider partitions",
 					"files", s.Files, "rows_per_file", s.Committed/s.Files, "try", "--window day or --window month, with a new lake")
@@ -176,10 +180,8 @@ type journey struct {
 	drain <-chan struct{} // closed when a stream has to commit what it holds and end
 	watch watcher
 	heap  string // file for a profile of the memory at the end; empty: none
-	// submit runs the pipeline; nil: the direct runner.
-	submit submitter
-	// seen knows how far a submitted job is; nil: nobody does, or it runs here.
-	seen *elsewhere
+	// backend runs the pipeline; nil: the direct runner.
+	backend *backend
 }
 
 // carry runs the pipeline until its input ends, or until what it holds is committed after drain was
@@ -213,8 +215,8 @@ func carry(ctx context.Context, j journey) (s summary, err error) {
 	unwatch := func() {}
 	if j.watch != nil {
 		unwatch = j.watch(func() progress {
-			if j.seen != nil {
-				return j.seen.progress(ctx, func(counts map[string]int64, watermark time.Time) progress {
+			if j.backend != nil {
+				return j.backend.seen.progress(ctx, func(counts map[string]int64, watermark time.Time) progress {
 					return progressOf(counts, watermark, plan.Bytes)
 				})
 			}
@@ -222,9 +224,9 @@ func carry(ctx context.Context, j journey) (s summary, err error) {
 		})
 	}
 	defer unwatch()
-	result, err := submitterOf(j.submit, r)(ctx, p)
+	result, err := submitterOf(j.backend, r)(ctx, p)
 	unwatch()
-	counts, watermark := j.seen.last(ctx, result, err)
+	counts, watermark := j.backend.last(ctx, result, err)
 	if !watermark.IsZero() {
 		s.Watermark = &watermark
 	}
@@ -253,13 +255,16 @@ func carry(ctx context.Context, j journey) (s summary, err error) {
 }
 
 // outcomes are those of a summary, by what became of a job.
-var outcomes = map[flink.Outcome]string{flink.Detached: outcomeSubmitted, flink.Stopped: outcomeStopped, flink.There: outcomeThere}
+var outcomes = map[jobs.Outcome]string{jobs.Detached: outcomeSubmitted, jobs.Stopped: outcomeStopped, jobs.There: outcomeThere, jobs.Planned: outcomePlanned}
 
 // requestDrain has the run commit what it holds and end, wherever its parts are.
 func (j journey) requestDrain(ctx context.Context, r *run.Run) error {
 	r.Drain()
-	if !j.Remote {
+	switch {
+	case !j.Remote:
 		return nil
+	case j.backend.drain != nil:
+		return j.backend.drain(ctx)
 	}
 	st, err := lake.OpenStore(ctx, r, j.Lake)
 	if err != nil {

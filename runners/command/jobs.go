@@ -1,11 +1,13 @@
 package command
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -15,21 +17,39 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
+	"backbone/runners/dataflow"
 	"backbone/runners/flink"
 	"backbone/runners/jobs"
 )
 
 // jobsOptions are what the commands about jobs were asked for.
 type jobsOptions struct {
-	master string
-	json   bool
-	detach bool
+	runner   string
+	master   string
+	project  string
+	region   string
+	endpoint string
+	json     bool
+	detach   bool
 	jobs.SavepointOptions
 }
 
 // service returns where the jobs run.
-func (o *jobsOptions) service() (jobs.Service, error) {
-	s, err := flink.NewJobs(o.master)
+func (o *jobsOptions) service(ctx context.Context) (jobs.Service, error) {
+	var s jobs.Service
+	var err error
+	switch o.runner {
+	case runnerFlink:
+		if o.project != "" || o.region != "" || o.endpoint != "" {
+			return nil, usageErrorf("project is %q, region is %q, dataflow_endpoint is %q, but the runner is flink: add --runner=dataflow, or leave them out", o.project, o.region, o.endpoint)
+		}
+		s, err = flink.NewJobs(o.master)
+	case runnerDataflow:
+		s, err = dataflow.NewJobs(ctx, cmp.Or(o.project, os.Getenv("GOOGLE_CLOUD_PROJECT"), os.Getenv("CLOUDSDK_CORE_PROJECT")),
+			cmp.Or(o.region, os.Getenv("CLOUDSDK_COMPUTE_REGION")), o.endpoint)
+	default:
+		return nil, usageErrorf("runner is %q; jobs that outlive their command run on flink or dataflow", o.runner)
+	}
 	if err != nil {
 		return nil, &UsageError{Err: err}
 	}
@@ -38,7 +58,7 @@ func (o *jobsOptions) service() (jobs.Service, error) {
 
 // find returns where the jobs run, and the one that is meant.
 func (o *jobsOptions) find(ctx context.Context, which string) (jobs.Service, jobs.Job, error) {
-	s, err := o.service()
+	s, err := o.service(ctx)
 	if err != nil {
 		return nil, jobs.Job{}, err
 	}
@@ -57,13 +77,15 @@ func newJobsCommand(env *environment) *cobra.Command {
 		Short:   "Jobs that run on a cluster: which there are, how they do, and to end them",
 		Long: `Jobs says what runs on a cluster of Flink, what it has counted and how it is doing, and drains, cancels or saves it. It asks
 the job manager's REST service (--flink_master), and works from any machine that reaches it: the command that has
-submitted the job need not run any more.
+submitted the job need not run any more. With --runner=dataflow it asks Google Cloud Dataflow, for the jobs of a project
+in a region; that has no savepoints.
 
 A job is meant by its id, by a beginning of its id that no other has, or by its name (--job_name of the command that has
 submitted it). Of several of one name it is the one that has not ended, or else the last that began.
 
 Exit code 1 says that there is no such job, or that it could not be asked or ended.`,
 		Example: `  backbone jobs list --flink_master flink:8081
+  backbone jobs list --runner dataflow --project my-shop --region europe-west1
   backbone jobs metrics shop-stream
   backbone jobs drain shop-stream`,
 		Args: noSuchCommand,
@@ -89,6 +111,10 @@ func aJob(cmd *cobra.Command, args []string) error {
 
 // with adds the flags that all commands about jobs have.
 func (o *jobsOptions) with(cmd *cobra.Command) *cobra.Command {
+	cmd.Flags().StringVar(&o.runner, "runner", runnerFlink, "`RUNNER` of the jobs: flink or dataflow")
+	cmd.Flags().StringVar(&o.project, "project", "", "Dataflow: Google Cloud `PROJECT` of the jobs (default GOOGLE_CLOUD_PROJECT)")
+	cmd.Flags().StringVar(&o.region, "region", "", "Dataflow: `REGION` where they run (default CLOUDSDK_COMPUTE_REGION)")
+	cmd.Flags().StringVar(&o.endpoint, "dataflow_endpoint", "", "Dataflow: `URL` of the REST service (default Google's)")
 	cmd.Flags().StringVar(&o.master, "flink_master", "127.0.0.1:8081", "Flink: `HOST:PORT` of the job manager's REST service")
 	return cmd
 }
@@ -110,7 +136,7 @@ them.`,
   backbone jobs list --flink_master flink:8081 --json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			s, err := o.service()
+			s, err := o.service(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -189,7 +215,7 @@ func newJobsDrainCommand(env *environment) *cobra.Command {
 		Use:   "drain JOB",
 		Short: "Have a stream read no more, commit and acknowledge what it has, and end",
 		Long: `Drain ends a stream in order: it takes in nothing more, commits and acknowledges what it has, and ends. The job is told by
-an object in its lake, so this command has to reach the lake, with the right to write.
+an object in its lake, so this command has to reach the lake, with the right to write. Dataflow is asked for it instead.
 
 It waits until the job has ended. That takes a flush interval and some seconds, and up to 10 more until the job manager has
 seen it. A job that has drained is cancelled: on Flink a stream does not end by itself. With --detach, drain does not

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"path"
 	"path/filepath"
 	"strings"
@@ -14,6 +15,7 @@ import (
 
 	"backbone/runners/direct"
 	"backbone/runners/flink"
+	"backbone/runners/jobs"
 	"backbone/transforms/run"
 )
 
@@ -37,17 +39,28 @@ func flinkFlags(f *pflag.FlagSet, o *flink.Options) {
 }
 
 // submitter runs a pipeline to its end and returns what was counted.
-type submitter func(context.Context, *beam.Pipeline) (flink.Result, error)
+type submitter func(context.Context, *beam.Pipeline) (jobs.Result, error)
 
-// submitterOf returns s, or where that is nil the direct runner, whose parts share r with this process.
-func submitterOf(s submitter, r *run.Run) submitter {
-	if s != nil {
-		return s
+// submitterOf returns that of b, or where b is nil the direct runner, whose parts share r with this process.
+func submitterOf(b *backend, r *run.Run) submitter {
+	if b != nil {
+		return b.submit
 	}
-	return func(ctx context.Context, p *beam.Pipeline) (flink.Result, error) {
+	return func(ctx context.Context, p *beam.Pipeline) (jobs.Result, error) {
 		err := direct.Submit(ctx, p)
-		return flink.Result{Counts: r.Counts()}, err
+		return jobs.Result{Counts: r.Counts()}, err
 	}
+}
+
+// backend runs a pipeline elsewhere than in this process.
+type backend struct {
+	submit submitter
+	// seen sees how far the job is; nil: nobody does.
+	seen *elsewhere
+	// native says that it reads Pub/Sub by a source of its own.
+	native bool
+	// drain has a stream end in order; nil: it is told so by its lake.
+	drain func(context.Context) error
 }
 
 // request is what a command has to tell of its pipeline before a runner is chosen.
@@ -58,15 +71,38 @@ type request struct {
 	lake      *string
 	spillDir  *string
 	paths     []*string // of what is read
+	stdout    io.Writer
 }
 
-// runnerOf returns what runs a pipeline as flags say, and what sees how far it is: nil for the direct runner. It changes in r what the runner cannot do, and where that
-// is of another machine.
-func runnerOf(flags *pflag.FlagSet, o flink.Options, r request) (submit submitter, seen *elsewhere, err error) {
-	if name, _ := given(flags, "runner"); name != runnerFlink {
-		return nil, nil, refuseRunner(flags)
+// clusterOptions are those of the runners that are no part of this process.
+type clusterOptions struct {
+	flink    flink.Options
+	dataflow dataflowOptions
+}
+
+func clusterDefaults() clusterOptions {
+	return clusterOptions{flink: flink.Defaults(), dataflow: dataflowDefaults()}
+}
+
+func clusterFlags(f *pflag.FlagSet, o *clusterOptions) {
+	flinkFlags(f, &o.flink)
+	dataflowFlags(f, &o.dataflow)
+}
+
+// runnerOf returns what runs a pipeline as flags say, nil for the direct runner. It changes in r what the runner cannot do, and where that is of another
+// machine.
+func runnerOf(flags *pflag.FlagSet, o clusterOptions, r request) (*backend, error) {
+	switch name, _ := given(flags, "runner"); name {
+	case runnerFlink:
+		return flinkOf(flags, o.flink, r)
+	case runnerDataflow:
+		return dataflowOf(flags, o.dataflow, r)
 	}
-	var errs []error
+	return nil, refuseRunner(flags)
+}
+
+func flinkOf(flags *pflag.FlagSet, o flink.Options, r request) (*backend, error) {
+	errs := []error{refuseOthers(flags, runnerFlink)}
 	if dir, ok := given(flags, "spill_dir"); ok {
 		errs = append(errs, fmt.Errorf("spill_dir is %q; on Flink, rows wait in its own memory and files: leave --spill_dir out", dir))
 	}
@@ -88,9 +124,10 @@ func runnerOf(flags *pflag.FlagSet, o flink.Options, r request) (submit submitte
 	o.Endpoint, o.Parallelism = *jobopts.Endpoint, *jobopts.Parallelism
 	o.Worker = flink.Worker{Kind: *jobopts.EnvironmentType, Config: *jobopts.EnvironmentConfig, Binary: *jobopts.WorkerBinary}
 	errs = append(errs, o.Validate())
-	return func(ctx context.Context, p *beam.Pipeline) (flink.Result, error) {
-		return flink.Submit(ctx, p, o)
-	}, newElsewhere(o), errors.Join(errs...)
+	return &backend{
+		submit: func(ctx context.Context, p *beam.Pipeline) (jobs.Result, error) { return flink.Submit(ctx, p, o) },
+		seen:   newElsewhere(o),
+	}, errors.Join(errs...)
 }
 
 // lanes returns how many readers of a subscription there are, so that each part of a job has one and, since Flink spreads them by
@@ -125,7 +162,7 @@ func given(flags *pflag.FlagSet, name string) (value string, ok bool) {
 func refuseRunner(flags *pflag.FlagSet) error {
 	var errs []error
 	if runner, ok := given(flags, "runner"); ok && runner != "direct" && runner != "prism" {
-		errs = append(errs, fmt.Errorf("runner is %q; pipelines run on direct or flink in this version", runner))
+		errs = append(errs, fmt.Errorf("runner is %q; pipelines run on direct, flink or dataflow", runner))
 	}
 	if endpoint, ok := given(flags, "endpoint"); ok && endpoint != "" {
 		errs = append(errs, fmt.Errorf("endpoint is %q; the direct runner has no job server, it runs in this process: leave --endpoint out", endpoint))
@@ -136,9 +173,21 @@ func refuseRunner(flags *pflag.FlagSet) error {
 	if _, ok := given(flags, "detach"); ok {
 		errs = append(errs, errors.New("detach is set; the direct runner is this process: leave --detach out"))
 	}
+	return errors.Join(append(errs, refuseOthers(flags, ""))...)
+}
+
+// refuseOthers refuses flags that only other runners than this one have a use for.
+func refuseOthers(flags *pflag.FlagSet, runner string) error {
+	var errs []error
 	flags.VisitAll(func(f *pflag.Flag) {
-		if f.Changed && strings.HasPrefix(f.Name, "flink_") {
-			errs = append(errs, fmt.Errorf("%s is %q, but the runner is not flink: add --runner=flink, or leave it out", f.Name, f.Value))
+		of := ""
+		if strings.HasPrefix(f.Name, "flink_") {
+			of = runnerFlink
+		} else if marks := f.Annotations[forRunner]; len(marks) > 0 {
+			of = marks[0]
+		}
+		if f.Changed && of != "" && of != runner {
+			errs = append(errs, fmt.Errorf("%s is %q, but the runner is not %s: add --runner=%s, or leave it out", f.Name, f.Value, of, of))
 		}
 	})
 	return errors.Join(errs...)

@@ -13,7 +13,7 @@ import (
 // DeadLettered and Unjoined.
 type summary struct {
 	Command      string     `json:"command"`
-	Outcome      string     `json:"outcome"`         // done, drained, submitted, stopped, there or failed
+	Outcome      string     `json:"outcome"`         // done, drained, submitted, stopped, there, planned or failed
 	Error        string     `json:"error,omitempty"` // why it failed
 	Read         int64      `json:"read"`
 	Committed    int64      `json:"committed"`          // now in the lake, and not there before
@@ -39,6 +39,8 @@ const (
 	outcomeStopped = "stopped"
 	// outcomeThere is a job that was there before.
 	outcomeThere = "there"
+	// outcomePlanned is a job of which only the request was asked for.
+	outcomePlanned = "planned"
 )
 
 // finish ends a run: it logs s, writes it as JSON to the file at path, where that is not empty, and returns err. A run

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
-	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/runtime/graphx"
 	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
 	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/options/jobopts"
@@ -17,35 +16,14 @@ import (
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/util/grpcx"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/structpb"
-)
 
-// Result is what became of a job.
-type Result struct {
-	// Outcome says what it is.
-	Outcome Outcome
-	// Counts are what its functions have counted, by "namespace/name", as far as Flink tells.
-	Counts map[string]int64
-	// Partial says that they are not those of the whole job: it goes on where another one, or an attempt before, has stopped.
-	Partial bool
-}
-
-// Outcome is how a submission ended.
-type Outcome int
-
-const (
-	// Ended is a job that has ended well.
-	Ended Outcome = iota
-	// Detached is a job that runs, and is left alone.
-	Detached
-	// Stopped is a stream that was stopped with a savepoint.
-	Stopped
-	// There is a job that was not submitted, since another of its name runs.
-	There
+	"backbone/runners/graph"
+	"backbone/runners/jobs"
 )
 
 // Submit runs p to its end, or as far as o says. Cancelling ctx cancels the job. Where another job of the name runs, nothing is done.
 // o must have passed Validate.
-func Submit(ctx context.Context, p *beam.Pipeline, o Options) (result Result, failed error) {
+func Submit(ctx context.Context, p *beam.Pipeline, o Options) (result jobs.Result, failed error) {
 	defer func() {
 		if failed != nil && ctx.Err() == nil {
 			failed = fmt.Errorf("flink runner: %w", failed)
@@ -66,7 +44,7 @@ func Submit(ctx context.Context, p *beam.Pipeline, o Options) (result Result, fa
 			return result, err
 		case ok && !o.Upgrade:
 			slog.Info("nothing is submitted: " + twice(first).Error())
-			return Result{Outcome: There}, nil
+			return jobs.Result{Outcome: jobs.There}, nil
 		case ok:
 			before = &first
 		}
@@ -94,12 +72,12 @@ func Submit(ctx context.Context, p *beam.Pipeline, o Options) (result Result, fa
 		return result, err
 	}
 	defer stop()
-	pipeline, err := marshal(p, environment)
+	pipeline, err := graph.Marshal(p, environment)
 	if err != nil {
 		return result, err
 	}
-	graph := graphOf(pipeline)
-	if err := o.saveGraph(ctx, graph); err != nil {
+	steps := graph.Of(pipeline)
+	if err := o.saveGraph(ctx, steps); err != nil {
 		return result, err
 	}
 	connection, err := grpcx.Dial(ctx, o.Endpoint, time.Minute)
@@ -117,7 +95,7 @@ func Submit(ctx context.Context, p *beam.Pipeline, o Options) (result Result, fa
 		return result, fmt.Errorf("worker binary: %w", err)
 	}
 	if before != nil {
-		if o.Savepoint, err = o.stop(ctx, manager, *before, graph); err != nil {
+		if o.Savepoint, err = o.stop(ctx, manager, *before, steps); err != nil {
 			return result, err
 		}
 		defer func() {
@@ -135,16 +113,16 @@ func Submit(ctx context.Context, p *beam.Pipeline, o Options) (result Result, fa
 	w := watcher{Options: o, client: client, manager: manager, id: id, found: make(chan job, 1)}
 	switch err := w.watch(ctx); {
 	case errors.Is(err, errDetached):
-		return Result{Outcome: Detached}, nil
+		return jobs.Result{Outcome: jobs.Detached}, nil
 	case errors.Is(err, errTwice):
 		slog.Info("the job was cancelled before it began: " + err.Error())
-		return Result{Outcome: There}, nil
+		return jobs.Result{Outcome: jobs.There}, nil
 	case errors.Is(err, errStopped):
-		return w.result(ctx, Stopped)
+		return w.result(ctx, jobs.Stopped)
 	case err != nil:
 		return result, err
 	}
-	return w.result(ctx, Ended)
+	return w.result(ctx, jobs.Ended)
 }
 
 // startJobServer starts the job server of one job. Its log is kept if the job has failed.
@@ -165,19 +143,6 @@ func startJobServer(ctx context.Context, jar, master string) (server *JobServer,
 		}
 		return errors.Join(err, os.RemoveAll(dir))
 	}, nil
-}
-
-// marshal translates p for workers in an environment.
-func marshal(p *beam.Pipeline, environment *pipepb.Environment) (*pipepb.Pipeline, error) {
-	edges, _, err := p.Build()
-	if err != nil {
-		return nil, fmt.Errorf("pipeline: %w", err)
-	}
-	pipeline, err := graphx.Marshal(edges, &graphx.Options{Environment: environment, PipelineResourceHints: jobopts.GetPipelineResourceHints()})
-	if err != nil {
-		return nil, fmt.Errorf("pipeline: %w", err)
-	}
-	return pipeline, nil
 }
 
 // errRefused says that a job server does not take a job. Why is in its log only.

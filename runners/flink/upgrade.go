@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"backbone/runners/graph"
 	"backbone/transforms/lake"
 	"backbone/transforms/lake/store"
 	"backbone/transforms/run"
@@ -24,11 +25,11 @@ func (o Options) store(ctx context.Context) (*store.Store, error) {
 }
 
 // saveGraph notes the graph of a stream, for who wants to take its place.
-func (o Options) saveGraph(ctx context.Context, graph []string) error {
+func (o Options) saveGraph(ctx context.Context, steps []string) error {
 	if !o.Streaming {
 		return nil
 	}
-	body, err := json.MarshalIndent(graph, "", " ")
+	body, err := json.MarshalIndent(steps, "", " ")
 	if err != nil {
 		return err
 	}
@@ -41,7 +42,7 @@ func (o Options) saveGraph(ctx context.Context, graph []string) error {
 
 // stop stops a job with a savepoint, and returns its URL, if a job with this graph can begin from it. If not, the job goes on, and the
 // error says what differs.
-func (o Options) stop(ctx context.Context, manager rest, j job, graph []string) (savepoint string, err error) {
+func (o Options) stop(ctx context.Context, manager rest, j job, steps []string) (savepoint string, err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("job %s (%s) goes on, and cannot be replaced: %w", j.Name, j.ID, err)
@@ -66,7 +67,7 @@ func (o Options) stop(ctx context.Context, manager rest, j job, graph []string) 
 	if err := json.Unmarshal(body, &before); err != nil {
 		return "", fmt.Errorf("its graph: %w", err)
 	}
-	if lines := difference(before, graph); lines != nil {
+	if lines := graph.Difference(before, steps); lines != nil {
 		const most = 6
 		more := ""
 		if len(lines) > most {

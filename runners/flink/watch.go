@@ -12,6 +12,7 @@ import (
 	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
 	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
 
+	"backbone/runners/jobs"
 	"backbone/transforms/lake"
 )
 
@@ -330,8 +331,8 @@ func listen(ctx context.Context, client jobpb.JobServiceClient, id string) (stat
 }
 
 // result returns what a job has counted that has ended.
-func (w *watcher) result(ctx context.Context, outcome Outcome) (r Result, err error) {
-	r.Outcome, r.Partial = outcome, outcome == Stopped
+func (w *watcher) result(ctx context.Context, outcome jobs.Outcome) (r jobs.Result, err error) {
+	r.Outcome, r.Partial = outcome, outcome == jobs.Stopped
 	var all []*pipepb.MonitoringInfo
 	select {
 	case j := <-w.found:

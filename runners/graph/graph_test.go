@@ -1,4 +1,4 @@
-package flink
+package graph
 
 import (
 	"strings"
@@ -32,11 +32,11 @@ func graphWith(t *testing.T, n int, w *window.Fn, tr trigger.Trigger, more bool)
 	if more {
 		beam.ParDo(s, &countTo{n}, beam.Impulse(s))
 	}
-	pipeline, err := marshal(p, &pipepb.Environment{})
+	pipeline, err := Marshal(p, &pipepb.Environment{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return graphOf(pipeline)
+	return Of(pipeline)
 }
 
 // State can be taken over where the steps, their coders, windows and triggers are the same, whatever functions do and how long they wait.
@@ -60,18 +60,10 @@ func TestGraph(t *testing.T) {
 		{"Another order", append(before[1:len(before):len(before)], before[0]), "order"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			got := strings.Join(difference(before, test.after), "\n")
+			got := strings.Join(Difference(before, test.after), "\n")
 			if test.want == "" && got != "" || !strings.Contains(got, test.want) {
 				t.Errorf("difference %q, want %q in it", got, test.want)
 			}
 		})
-	}
-}
-
-func TestCamel(t *testing.T) {
-	for name, want := range map[string]string{"backbone_run_id": "backboneRunId", "lake": "lake", "a__b": "aB"} {
-		if got := camel(name); got != want {
-			t.Errorf("camel(%q) = %q, want %q", name, got, want)
-		}
 	}
 }

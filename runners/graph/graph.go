@@ -1,4 +1,5 @@
-package flink
+// Package graph is the form of a pipeline that runners take, and what of it decides whether one may take over the state of another.
+package graph
 
 import (
 	"crypto/sha256"
@@ -8,14 +9,30 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/apache/beam/sdks/v2/go/pkg/beam"
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/runtime/graphx"
 	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/options/jobopts"
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// graphOf returns what of a pipeline decides whether its state can be taken over, a line for each step in their order: its name and kind, the
+// Marshal translates p for workers in an environment.
+func Marshal(p *beam.Pipeline, environment *pipepb.Environment) (*pipepb.Pipeline, error) {
+	edges, _, err := p.Build()
+	if err != nil {
+		return nil, fmt.Errorf("pipeline: %w", err)
+	}
+	pipeline, err := graphx.Marshal(edges, &graphx.Options{Environment: environment, PipelineResourceHints: jobopts.GetPipelineResourceHints()})
+	if err != nil {
+		return nil, fmt.Errorf("pipeline: %w", err)
+	}
+	return pipeline, nil
+}
+
+// Of returns what of a pipeline decides whether its state can be taken over, a line for each step in their order: its name and kind, the
 // coders of what goes in and out, and its windows and triggers. Flink finds state by the place of its step among all others, and reads it
 // with the coders; neither what functions do nor how they are configured matters.
-func graphOf(p *pipepb.Pipeline) (steps []string) {
+func Of(p *pipepb.Pipeline) (steps []string) {
 	g := grapher{p.GetComponents()}
 	var visit func(ids []string)
 	visit = func(ids []string) {
@@ -84,8 +101,8 @@ func shape(m protoreflect.Message) string {
 	return "(" + strings.Join(parts, ", ") + ")"
 }
 
-// difference returns the steps that only one of two graphs has, marked by - and +; nil where they are the same, in the same order.
-func difference(before, after []string) (lines []string) {
+// Difference returns the steps that only one of two graphs has, marked by - and +; nil where they are the same, in the same order.
+func Difference(before, after []string) (lines []string) {
 	if slices.Equal(before, after) {
 		return nil
 	}
