@@ -19,13 +19,12 @@ func Cron(f *launch.File, o Options) (string, error) {
 	}
 	var command []string
 	for _, arg := range append([]string{o.Binary}, args(f, o.Path)...) {
-		if strings.Contains(arg, `\`) {
-			return "", fmt.Errorf("%q has a backslash, which crons read in different ways: rename it", arg)
+		if strings.ContainsAny(arg, `%\`) { // to some, % is a line break unless a backslash is before it, and to others it is not
+			return "", fmt.Errorf("%q has a %% or a backslash, which crons read in different ways: rename it", arg)
 		}
 		command = append(command, Quote(arg))
 	}
-	// To cron, % is a line break, also within quotes.
-	line := strings.ReplaceAll(strings.Join(command, " "), "%", `\%`)
+	line := strings.Join(command, " ")
 	if len(line) > maxCronLine {
 		return "", fmt.Errorf("the command has %d bytes; crons take up to %d: use shorter paths", len(line), maxCronLine)
 	}

@@ -28,7 +28,7 @@ with DAG(
         runner="direct",
         pipeline_options={
             "pipeline": "launch",
-            "file": "/etc/backbone/100% of O'Brien's {{ '{' }}{{ '{' }} x }} \"shop\".yaml",
+            "file": "/etc/backbone/all of O'Brien's {{ '{' }}{{ '{' }} x }} \"shop\".yaml",
             # The tick; a run that was started by hand may have none, and takes the latest.
             "tick": "{{ data_interval_end | ts if data_interval_end else '' }}",
             "wait": True,
