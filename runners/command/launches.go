@@ -215,19 +215,19 @@ func runLaunch(ctx context.Context, env *environment, o launchOptions, args []st
 	if o.from != "" || len(ticks) > 1 {
 		return env.several(l, l.RunAll(hard, ticks, o.parallel, how))
 	}
-	for _, tick := range ticks { // one, or none where all is done
-		r, err := l.Run(hard, tick, how)
-		var macro *launches.MacroError
-		switch {
-		case errors.As(err, &macro):
-			return &UsageError{Err: err}
-		case err != nil:
-			return err
-		}
-		return env.tell(l, r)
+	if len(ticks) == 0 {
+		env.log.Info("there is nothing to do: no tick has come since the last success", "launch", f.Name)
+		return nil
 	}
-	env.log.Info("there is nothing to do: no tick has come since the last success", "launch", f.Name)
-	return nil
+	r, err := l.Run(hard, ticks[0], how)
+	var macro *launches.MacroError
+	switch {
+	case errors.As(err, &macro):
+		return &UsageError{Err: err}
+	case err != nil:
+		return err
+	}
+	return env.tell(l, r)
 }
 
 // ticks returns those that are asked for.

@@ -424,12 +424,12 @@ func TestLauncherIsKilled(t *testing.T) {
 func (w *world) foreign(until time.Time) Owner {
 	w.t.Helper()
 	owner := Owner{ID: "other", Host: "elsewhere", PID: 7}
-	k := &keeper{record: NewRecord(w.store, "nightly"), tick: someTick, clock: SystemClock{}, owner: owner, ttl: w.file.Lease}
+	record := NewRecord(w.store, "nightly")
 	l := lease{Owner: owner, Taken: until.Add(-w.file.Lease), Until: until, Seconds: w.file.Lease.Seconds()}
-	if _, err := k.record.commit(w.t.Context(), k.record.key(someTick, "lease-000001"), l); err != nil {
+	if _, err := record.commit(w.t.Context(), record.key(someTick, "lease-000001"), l); err != nil {
 		w.t.Fatal(err)
 	}
-	if _, err := k.record.begin(w.t.Context(), someTick, Attempt{Owner: owner, Started: l.Taken}); err != nil {
+	if _, err := record.begin(w.t.Context(), someTick, Attempt{Owner: owner, Started: l.Taken}); err != nil {
 		w.t.Fatal(err)
 	}
 	return owner

@@ -98,13 +98,13 @@ func (k *keeper) renew(ctx context.Context, released bool) error {
 // keep renews the lease until ctx ends, and returns errLost when somebody else has it. A store that does not answer is asked again.
 func (k *keeper) keep(ctx context.Context, warn func(error)) error {
 	for {
-		if err := k.clock.Sleep(ctx, k.ttl/3); err != nil {
-			return nil
+		if k.clock.Sleep(ctx, k.ttl/3) != nil {
+			return nil // it is kept no longer
 		}
 		err := k.renew(ctx, false)
 		switch {
 		case ctx.Err() != nil:
-			return nil
+			return nil //nolint:nilerr // as above: who ends it does not care
 		case errors.Is(err, errLost):
 			return err
 		case err != nil:

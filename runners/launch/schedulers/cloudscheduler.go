@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"google.golang.org/api/cloudscheduler/v1"
-	"google.golang.org/api/dataflow/v1b3"
+	dataflow "google.golang.org/api/dataflow/v1b3"
 
 	"backbone/runners/launch"
 )
