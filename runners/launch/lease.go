@@ -99,12 +99,12 @@ func (k *keeper) renew(ctx context.Context, released bool) error {
 func (k *keeper) keep(ctx context.Context, warn func(error)) error {
 	for {
 		if k.clock.Sleep(ctx, k.ttl/3) != nil {
-			return nil // it is kept no longer
+			return nil //nolint:nilerr // it is kept no longer
 		}
 		err := k.renew(ctx, false)
 		switch {
 		case ctx.Err() != nil:
-			return nil //nolint:nilerr // as above: who ends it does not care
+			return nil // as above
 		case errors.Is(err, errLost):
 			return err
 		case err != nil:
