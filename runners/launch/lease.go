@@ -104,7 +104,7 @@ func (k *keeper) keep(ctx context.Context, warn func(error)) error {
 		err := k.renew(ctx, false)
 		switch {
 		case ctx.Err() != nil:
-			return nil // as above
+			return nil //nolint:nilerr // as above
 		case errors.Is(err, errLost):
 			return err
 		case err != nil:
