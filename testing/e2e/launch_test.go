@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -125,46 +124,5 @@ func TestScheduleRun(t *testing.T) {
 		d.signal(syscall.SIGTERM)
 		d.wantExit(0)
 	}
-	runCommand(t, "verify", "verify", "--lake", lake)
-}
-
-// A real cron runs the line that is written. BusyBox's crond takes the folder with crontabs as a flag, and so needs no rights.
-func TestScheduleCron(t *testing.T) {
-	slow(t)
-	busybox, err := exec.LookPath("busybox")
-	if err != nil {
-		t.Skip("needs busybox, for its crond")
-	}
-	if os.Getuid() != 0 {
-		t.Skip("needs root: crond starts what it runs as the owner of the crontab")
-	}
-	path, lake := launchFile(t, events(t, 1000), `schedule: {cron: "* * * * *"}`)
-	odd := filepath.Join(filepath.Dir(path), "all of it's.yaml")
-	if err := os.Rename(path, odd); err != nil {
-		t.Fatal(err)
-	}
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	binary := filepath.Join(t.TempDir(), program) // the name by which this test binary is the command
-	if err := os.Symlink(self, binary); err != nil {
-		t.Fatal(err)
-	}
-	written := start(t, "the crontab", nil, "schedule", "cron", odd, "--binary", binary)
-	written.wantExit(0)
-	crontabs := t.TempDir()
-	if err := os.WriteFile(filepath.Join(crontabs, "root"), []byte(written.read(written.stdout)), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	crond := exec.CommandContext(t.Context(), busybox, "crond", "-f", "-l", "0", "-L", filepath.Join(t.TempDir(), "log"), "-c", crontabs)
-	if err := crond.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		_ = crond.Process.Kill()
-		_ = crond.Wait() // killed
-	}()
-	until(t, "cron has launched a tick", func() bool { return launched(lake) > 0 })
 	runCommand(t, "verify", "verify", "--lake", lake)
 }
