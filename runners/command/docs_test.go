@@ -11,9 +11,12 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/goccy/go-yaml"
+	"github.com/google/go-cmp/cmp"
 
+	launches "backbone/runners/launch"
 	"backbone/schemas"
 	"backbone/testing/python"
 )
@@ -327,5 +330,25 @@ func TestCommandLinesOfDocs(t *testing.T) {
 	}
 	if total < 40 {
 		t.Errorf("%d command lines are found, there are more", total)
+	}
+}
+
+// The launch files that the documentation shows are right, down to the flags.
+func TestLaunchFilesOfDocs(t *testing.T) {
+	fence := regexp.MustCompile("(?ms)^ *```yaml\n(.*?)^ *```")
+	found := fence.FindAllStringSubmatch(page(t, "docs/scheduling.md"), -1)
+	if len(found) == 0 {
+		t.Fatal("there is none")
+	}
+	for _, block := range found {
+		f, err := launches.Parse("docs/scheduling.md", []byte(block[1]), checkOption)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		args, err := f.Args(time.Date(2026, 11, 22, 2, 0, 0, 0, time.UTC), nil)
+		if want := []string{"interactions", "--input=/data/exports/2026-11-21/*.jsonl.gz", "--lake=/data/lake"}; err != nil || !cmp.Equal(args, want) {
+			t.Errorf("arguments %q, error %v, want %q", args, err, want)
+		}
 	}
 }

@@ -10,6 +10,9 @@ import (
 // pipelineFlag names a pipeline where only flags can be passed.
 const pipelineFlag = "pipeline"
 
+// byFlag is the annotation of commands that launch no job by themselves, and can be named by --pipeline all the same.
+const byFlag = "by_flag"
+
 // isPipeline says whether cmd launches a Beam job.
 func isPipeline(cmd *cobra.Command) bool { return cmd.GroupID == groupPipelines }
 
@@ -33,7 +36,7 @@ func pipelineAsCommand(root *cobra.Command, args []string) ([]string, error) {
 		}
 		var pipelines []string
 		for _, cmd := range root.Commands() {
-			if isPipeline(cmd) {
+			if isPipeline(cmd) || cmd.Annotations[byFlag] != "" {
 				pipelines = append(pipelines, cmd.Name())
 			}
 		}

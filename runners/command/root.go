@@ -53,6 +53,7 @@ import (
 // The groups of commands in help. Commands of groupPipelines launch a Beam job.
 const (
 	groupPipelines = "pipelines"
+	groupSchedules = "schedules"
 	groupJobs      = "jobs"
 	groupLake      = "lake"
 	groupLocal     = "local"
@@ -60,6 +61,7 @@ const (
 
 var groups = []cobra.Group{
 	{ID: groupPipelines, Title: "Pipelines:"},
+	{ID: groupSchedules, Title: "By schedule:"},
 	{ID: groupJobs, Title: "Jobs on a cluster:"},
 	{ID: groupLake, Title: "The lake:"},
 	{ID: groupLocal, Title: "On this machine:"},
@@ -124,8 +126,10 @@ func newRoot(env *environment) *cobra.Command {
 		newGenerateCommand(env),
 		newInteractionsCommand(env),
 		newJobsCommand(env),
+		newLaunchCommand(env),
 		newMappingCommand(env),
 		newPubSubCommand(env),
+		newScheduleCommand(env),
 		newShowCommand(env),
 		newWindowsCommand(env),
 		newVerifyCommand(env),

@@ -77,6 +77,11 @@ func (p *Process) Stop(grace time.Duration) error {
 	return nil
 }
 
+// Signal sends the process a signal, and not what it has started.
+func (p *Process) Signal(s os.Signal) {
+	_ = p.cmd.Process.Signal(s) // it may have ended
+}
+
 // Kill ends the process as the kernel does where memory is short: at once, and not what it has started.
 func (p *Process) Kill() {
 	_ = p.cmd.Process.Kill() // it may have ended
@@ -107,6 +112,19 @@ func (p *Process) Exit() error {
 		return errors.New("exit status 0")
 	}
 	return p.err
+}
+
+// ExitCode is that of the process, and 128 and the number of the signal where one has ended it, as shells say it. It may be called when Ended
+// is closed.
+func (p *Process) ExitCode() int {
+	state := p.cmd.ProcessState
+	if state == nil {
+		return -1
+	}
+	if status, ok := state.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+		return 128 + int(status.Signal())
+	}
+	return state.ExitCode()
 }
 
 // Tail returns the last lines of the log that say something: stack traces are left out.

@@ -82,6 +82,30 @@ func TestStop(t *testing.T) {
 	}
 }
 
+func TestExitCode(t *testing.T) {
+	for script, want := range map[string]int{"true": 0, "exit 3": 3, "kill -9 $$": 137} {
+		p := start(t, script)
+		<-p.Ended()
+		if got := p.ExitCode(); got != want {
+			t.Errorf("%s: exit code %d, want %d", script, got, want)
+		}
+	}
+	p := start(t, "trap 'exit 7' TERM; echo ready; while :; do sleep 0.01; done")
+	if err := p.Await(t.Context(), func() error {
+		if p.Tail(1) != "ready" {
+			return errors.New("not yet")
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	p.Signal(syscall.SIGTERM)
+	<-p.Ended()
+	if got := p.ExitCode(); got != 7 {
+		t.Errorf("exit code %d, want 7", got)
+	}
+}
+
 func TestAwait(t *testing.T) {
 	never := errors.New("not yet")
 	p := start(t, `printf 'starting\njava.lang.Exception: no room\n\tat a.B.c(B.java:1)\n'; exit 3`)

@@ -33,28 +33,34 @@ func objects(t *testing.T) map[string]object {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for decoder := yaml.NewDecoder(bytes.NewReader(text)); ; {
-			var o object
-			err := decoder.Decode(&o)
-			if errors.Is(err, io.EOF) {
-				break
-			}
-			if err != nil {
-				t.Fatalf("%s: %v", path, err)
-			}
-			metadata, _ := o["metadata"].(object)
-			name := metadata["name"]
-			if name == nil {
-				name = metadata["generateName"]
-			}
-			key := fmt.Sprint(o["kind"], " ", name)
-			if all[key] != nil {
-				t.Errorf("%s: there are two of %s", path, key)
-			}
-			all[key] = o
-		}
+		add(t, all, path, text)
 	}
 	return all
+}
+
+// add adds the objects of a manifest.
+func add(t *testing.T, all map[string]object, path string, text []byte) {
+	t.Helper()
+	for decoder := yaml.NewDecoder(bytes.NewReader(text)); ; {
+		var o object
+		err := decoder.Decode(&o)
+		if errors.Is(err, io.EOF) {
+			return
+		}
+		if err != nil {
+			t.Fatalf("%s: %v", path, err)
+		}
+		metadata, _ := o["metadata"].(object)
+		name := metadata["name"]
+		if name == nil {
+			name = metadata["generateName"]
+		}
+		key := fmt.Sprint(o["kind"], " ", name)
+		if all[key] != nil {
+			t.Errorf("%s: there are two of %s", path, key)
+		}
+		all[key] = o
+	}
 }
 
 // at returns what is at a path of an object, nil if there is nothing.
@@ -146,7 +152,7 @@ func schemas(t *testing.T) map[string]*jsonschema.Schema {
 	}
 	list := func(of object) object { return object{"type": "array", "minItems": 1, "items": of} }
 	metadata := object{
-		"type": "object", "properties": object{"name": text, "generateName": text, "labels": labels},
+		"type": "object", "properties": object{"name": text, "generateName": text, "namespace": text, "labels": labels},
 		"oneOf": []any{object{"required": []any{"name"}}, object{"required": []any{"generateName"}}},
 	}
 	top := func(version, kind string, spec object) object {
@@ -158,12 +164,21 @@ func schemas(t *testing.T) map[string]*jsonschema.Schema {
 		"key": text, "operator": object{"enum": []any{"In", "NotIn", "Exists", "DoesNotExist"}}, "values": list(text),
 	}))})
 	properties["apiVersion"], properties["kind"], properties["metadata"] = constant("flink.apache.org/v1beta1"), constant("FlinkDeployment"), metadata
+	job := fields([]string{"template"}, object{"backoffLimit": number, "ttlSecondsAfterFinished": number, "template": pod})
 	all := map[string]object{
 		"FlinkDeployment": deployment,
+		"CronJob": top("batch/v1", "CronJob", fields([]string{"schedule", "jobTemplate"}, object{
+			"schedule": text, "timeZone": text, "concurrencyPolicy": object{"enum": []any{"Allow", "Forbid", "Replace"}},
+			"successfulJobsHistoryLimit": number, "failedJobsHistoryLimit": number, "startingDeadlineSeconds": number, "suspend": object{"type": "boolean"},
+			"jobTemplate": fields([]string{"spec"}, object{"metadata": object{"type": "object"}, "spec": job}),
+		})),
+		"ConfigMap": fields([]string{"apiVersion", "kind", "metadata", "data"}, object{
+			"apiVersion": constant("v1"), "kind": constant("ConfigMap"), "metadata": metadata, "data": labels,
+		}),
 		"Deployment": top("apps/v1", "Deployment", fields([]string{"selector", "template"}, object{
 			"replicas": number, "selector": selector, "strategy": fields([]string{"type"}, object{"type": object{"enum": []any{"Recreate", "RollingUpdate"}}}), "template": pod,
 		})),
-		"Job": top("batch/v1", "Job", fields([]string{"template"}, object{"backoffLimit": number, "ttlSecondsAfterFinished": number, "template": pod})),
+		"Job": top("batch/v1", "Job", job),
 		"Service": top("v1", "Service", fields([]string{"selector", "ports"}, object{
 			"selector": labels, "ports": list(fields([]string{"port"}, object{"name": text, "port": number, "targetPort": port})),
 		})),
