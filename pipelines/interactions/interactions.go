@@ -157,10 +157,8 @@ func read(s beam.Scope, p *Plan) beam.PCollection {
 		contexts = commitContexts(s, p)
 	}
 	switch {
-	case p.Streaming() && p.Native:
-		return pubsub.ReadNative(s, p.pubsub(p.interactions()))
 	case p.Streaming():
-		return pubsub.Read(s, p.pubsub(p.interactions()))
+		return messages(s, p, p.interactions())
 	case p.hasContexts():
 		return files.ReadAfter(s, p.Tasks, contexts)
 	default:
@@ -174,11 +172,19 @@ func commitContexts(s beam.Scope, p *Plan) (receipts beam.PCollection) {
 	in := p.contexts()
 	var batches beam.PCollection
 	if p.Streaming() {
-		batches = pubsub.Read(s, p.pubsub(in))
+		batches = messages(s, p, in)
 	} else {
 		batches = files.Read(s, p.ContextTasks)
 	}
 	return commit(s, process(s, batches, p, in), p, in)
+}
+
+// messages gives blocks of the messages of a subscription.
+func messages(s beam.Scope, p *Plan, in input) beam.PCollection {
+	if p.Native {
+		return pubsub.ReadNative(s, p.pubsub(in))
+	}
+	return pubsub.Read(s, p.pubsub(in))
 }
 
 // commit commits the rows of an input, acknowledges their messages, and marks partitions that are complete.

@@ -77,7 +77,7 @@ type Options struct {
 	// lake.RequestDrain then.
 	Remote bool
 	// Native says that messages are read, and acknowledged, by a source that the runner has of its own, as Dataflow does. A stream is drained by the
-	// runner then. It has no contexts: messages cannot wait for theirs.
+	// runner then.
 	Native bool
 	// Lanes are how many readers of a subscription there are, on different workers where there are some. Default: 1.
 	Lanes int
@@ -123,9 +123,6 @@ func (o Options) Validate() error {
 		case slices.Contains(o.Input, in):
 			fail("context is %q, and so is input; contexts come by themselves", in)
 		}
-	}
-	if o.Native && o.Streaming() && len(o.Context) > 0 {
-		fail("context is %q; this runner reads Pub/Sub by itself, and its messages cannot wait for their context: join contexts of files, or leave it out", o.Context)
 	}
 	if len(o.Context) > 0 && o.ContextMapping == nil {
 		fail("context_mapping is required")

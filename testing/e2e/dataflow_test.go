@@ -357,14 +357,8 @@ func TestDataflowStream(t *testing.T) {
 		t.Errorf("the first ends as %+v", s)
 	}
 
-	ask := func(args ...string) string {
-		p := start(t, "jobs "+args[0], nil, append(append([]string{"jobs"}, args...), "--runner=dataflow", "--project="+project, "--region=europe-west1", "--dataflow_endpoint="+d.fake.Endpoint())...)
-		p.wantExit(0)
-		return p.read(p.stdout)
-	}
-	const name = "backbone-interactions-lake"
 	var shown jobs.Job
-	if err := json.Unmarshal([]byte(ask("show", name, "--json")), &shown); err != nil {
+	if err := json.Unmarshal([]byte(d.ask("show", streamJob, "--json")), &shown); err != nil {
 		t.Fatal(err)
 	}
 	if shown.Lake != d.lake || shown.RunID == "" || !shown.Streaming || shown.State != jobs.Running && shown.State != jobs.Starting {
@@ -373,17 +367,11 @@ func TestDataflowStream(t *testing.T) {
 	publisher.wantExit(0)
 	d.untilAllAcked(second)
 	var listed []jobs.Job
-	if err := json.Unmarshal([]byte(ask("list", "--json")), &listed); err != nil || len(listed) != 2 {
+	if err := json.Unmarshal([]byte(d.ask("list", "--json")), &listed); err != nil || len(listed) != 2 {
 		t.Errorf("%d jobs are listed, want 2: %v", len(listed), err)
 	}
-	var counted struct{ Counts map[string]int64 }
-	until(t, "all rows are counted", func() bool {
-		if err := json.Unmarshal([]byte(ask("metrics", name, "--json")), &counted); err != nil {
-			t.Fatal(err)
-		}
-		return counted.Counts["events/read"] == int64(d.total.Events) // all messages came again to it
-	})
-	ask("drain", name)
+	until(t, "all rows are counted", func() bool { return d.counted(streamJob, "events/read") == int64(d.total.Events) }) // all messages came again to it
+	d.ask("drain", streamJob)
 	if s := second.finish(); s.Outcome != "drained" || s.Read != int64(d.total.Events) || s.DeadLettered+s.Committed+s.Duplicate != s.Read {
 		t.Errorf("the second ends as %+v", s)
 	}
@@ -413,19 +401,71 @@ func TestDataflowStream(t *testing.T) {
 	}
 }
 
-// SIGTERM drains a stream, with all counts of a whole day, and results of windows.
+// SIGTERM drains a stream that waits for its contexts, with the counts of a whole day, and with the rows and windows of a batch.
 func TestDataflowDrained(t *testing.T) {
 	slow(t)
 	w := &world{T: t, day: dayOf(t, *eventsFlag), rand: seeded(t)}
-	w.startBroker(pubsubserver.Options{MaxLease: shortLease})
+	batch := emptyLake(t, w.day)
+	contexts := batch.contextsOf()
+	there := batch.start(batch.files(), append(slices.Clip(aggregate), "--context", contexts)...).finish()
+	wantRows, wantWindows := joinedHash(t, batch.lake), batch.windowsAreTheModel()
+
+	server := w.startBroker(pubsubserver.Options{MaxLease: shortLease})
+	if err := server.Create(t.Context(), contextTopic, contextSubscription); err != nil {
+		t.Fatal(err)
+	}
 	d := newDataflowWorld(t, w)
-	stream := d.submit(source, "--flush_interval=1s", "--aggregate=sessions,trending")
+	stream := d.submit(source, append(slices.Clip(settleSoon), "--context", "pubsub://shop/contexts", "--context_flush", "200ms", "--context_wait", "500ms")...)
+	d.publishTo(contextTopic, contexts)
+	lines := countLines(t, contexts)
+	until(t, "a worker runs", func() bool { return len(d.fake.Workers()) > 0 })
+	// What is acknowledged is with Dataflow, and not in the lake yet.
+	until(t, "the contexts are committed", func() bool { return d.counted(streamJob, "lake/committed") == lines })
 	d.startPublishing(0).wantExit(0)
-	d.untilAllAcked(stream)
+	until(t, "all rows are committed", func() bool { return d.counted(streamJob, "lake/committed") == there.Committed })
+	d.untilSettled(stream)
 	s := stream.drain()
 	d.wantCounts(s, summary{
-		Outcome: "drained", Read: int64(d.total.Events), Committed: int64(d.total.Rows), Duplicate: int64(d.total.Repeated),
-		DeadLettered: int64(d.total.Broken), Partial: true,
+		Outcome: "drained", Read: there.Read, Committed: there.Committed, Duplicate: there.Duplicate, DeadLettered: there.DeadLettered, Partial: true,
 	})
-	d.isTheTruth(0)
+	runCommand(t, "verify", "verify", "--lake", d.lake)
+	if got := joinedHash(t, d.lake); got != wantRows {
+		t.Errorf("the rows have hash %s, want %s as in a batch", got, wantRows)
+	}
+	if got, want := hash(t, d.lake).deadLetters, hash(t, batch.lake).deadLetters; got != want {
+		t.Errorf("dead letters have hash %v, want %v as in a batch", got, want)
+	}
+	if got := d.windowsAreTheModel(); got != wantWindows {
+		t.Errorf("the windows have hash %s, want %s as in a batch", got, wantWindows)
+	}
+}
+
+// streamJob is the name that the job of a stream has, by its subscription.
+const streamJob = "backbone-interactions-lake"
+
+// ask returns what a command about jobs prints.
+func (d *dataflowWorld) ask(args ...string) string {
+	d.Helper()
+	p := start(d.T, "jobs "+args[0], nil, append(append([]string{"jobs"}, args...), "--runner=dataflow", "--project="+project, "--region=europe-west1", "--dataflow_endpoint="+d.fake.Endpoint())...)
+	p.wantExit(0)
+	return p.read(p.stdout)
+}
+
+// counted returns a count of a job.
+func (d *dataflowWorld) counted(job, name string) int64 {
+	d.Helper()
+	var said struct{ Counts map[string]int64 }
+	if err := json.Unmarshal([]byte(d.ask("metrics", job, "--json")), &said); err != nil {
+		d.Fatal(err)
+	}
+	return said.Counts[name]
+}
+
+func countLines(t *testing.T, path string) int64 {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return int64(bytes.Count(text, []byte("\n")))
 }

@@ -29,8 +29,8 @@ const urnRead = "beam:transform:pubsub_read:v1"
 // ReadNative reads a subscription by the source that the runner has of its own, until the runner drains the job.
 //
 // It returns a PCollection<[]byte> of blocks (see EachRecord), as Read does. Their messages have no ids to acknowledge them by: the runner does
-// that as soon as it has them in a state of its own that survives. Of o, only the subscription counts: the runner's watermark is that of
-// the times at which messages were published.
+// that as soon as it has them in a state of its own that survives. Of o, only the subscription and the delay count: the runner's watermark is
+// that of the times at which messages were published.
 func ReadNative(s beam.Scope, o Options) beam.PCollection {
 	s = s.Scope("pubsub.ReadNative")
 	payload, err := proto.Marshal(&pipepb.PubSubReadPayload{Subscription: o.Subscription, WithAttributes: true})
@@ -38,7 +38,11 @@ func ReadNative(s beam.Scope, o Options) beam.PCollection {
 		panic(fmt.Sprintf("pubsub.ReadNative: %v", err)) // two plain fields
 	}
 	messages := beam.External(s, urnRead, payload, nil, []beam.FullType{typex.New(reflectx.ByteSlice)}, false)
-	return beam.ParDo(s, &packFn{}, messages[0])
+	blocks := beam.ParDo(s, &packFn{}, messages[0])
+	if o.Delay > 0 {
+		blocks = wait(s, blocks, o.Delay)
+	}
+	return blocks
 }
 
 // packFn packs messages that come in one bundle into blocks: encoded, each with its attributes, its id and its time.
