@@ -36,6 +36,7 @@ import (
 	"backbone/testing/pubsubserver/pubsubtest"
 	"backbone/transforms/lake"
 	"backbone/transforms/run"
+	"backbone/transforms/windows"
 )
 
 var rewrite = flag.Bool("rewrite", false, "write testdata/*.golden anew; read the difference before you commit it")
@@ -653,11 +654,19 @@ func TestProcess(t *testing.T) {
 // The names of steps are a promise: dashboards show them, and runners find the state of a job by them when it is
 // updated.
 func TestGraph(t *testing.T) {
-	for _, input := range []string{"files", "subscription"} {
-		t.Run(input, func(t *testing.T) {
+	subscription := func(o *Options) { o.Input = []string{"pubsub://shop/lake"} }
+	whole := func(o *Options) {
+		*o = withContext(t, *o, "pubsub://shop/contexts")
+		o.Windows.Tables = windows.Tables
+	}
+	native := func(o *Options) { o.Native, o.Remote = true, true }
+	for name, change := range map[string][]func(*Options){
+		"files": nil, "subscription": {subscription}, "subscription_whole": {subscription, whole}, "native": {subscription, native}, "native_whole": {subscription, native, whole},
+	} {
+		t.Run(name, func(t *testing.T) {
 			o := optionsFor(t.TempDir(), writeFile(t, "export.jsonl", export))
-			if input == "subscription" {
-				o.Input = []string{"pubsub://shop/lake"}
+			for _, change := range change {
+				change(&o)
 			}
 			o.RunID = nextRunID(t)
 			plan, _ := prepare(t, o)
@@ -681,7 +690,7 @@ func TestGraph(t *testing.T) {
 				}
 			}
 			write(graph.RootTransformIds, "")
-			golden(t, "graph_"+input+".golden", text.String())
+			golden(t, "graph_"+name+".golden", text.String())
 		})
 	}
 }

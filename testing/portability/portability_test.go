@@ -46,18 +46,19 @@ func pipelines(t *testing.T) map[string]*beam.Pipeline {
 		return m
 	}
 	all := map[string]*beam.Pipeline{}
-	for _, input := range []string{"files", "subscription"} {
+	for _, input := range []string{"files", "subscription", "native"} {
 		for _, contextual := range []bool{false, true} {
 			for _, windowed := range []bool{false, true} {
 				o := interactions.Defaults()
 				o.Lake, o.Mapping = t.TempDir(), native(schemas.Interactions.Name)
 				o.Input = []string{events}
-				if input == "subscription" {
+				o.Native = input == "native"
+				if input != "files" {
 					o.Input = []string{"pubsub://shop/events"}
 				}
 				if contextual {
 					o.Context, o.ContextMapping = []string{contexts}, native(schemas.Contexts.Name)
-					if input == "subscription" {
+					if input != "files" {
 						o.Context = []string{"pubsub://shop/contexts"}
 					}
 				}
