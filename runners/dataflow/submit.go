@@ -253,7 +253,7 @@ func (l *Launcher) Drain(ctx context.Context) error {
 	return r.ask(ctx, id, stateDrained)
 }
 
-// Metrics returns what the job has counted so far. It implements what shows progress; Dataflow tells no watermark here.
+// Metrics returns what the job has counted so far, and its watermark, the zero time where there is none. It implements what shows progress.
 func (l *Launcher) Metrics(ctx context.Context) (counts map[string]int64, watermark time.Time, err error) {
 	l.mu.Lock()
 	id, r := l.id, l.rest
@@ -265,7 +265,11 @@ func (l *Launcher) Metrics(ctx context.Context) (counts map[string]int64, waterm
 	if err != nil {
 		return nil, watermark, err
 	}
-	return countedBy(m).Counts, watermark, nil
+	counted := countedBy(m)
+	if counted.Watermark != nil {
+		watermark = *counted.Watermark
+	}
+	return counted.Counts, watermark, nil
 }
 
 // graphName is the note that a launch makes of its graph, in the lake.

@@ -268,7 +268,7 @@ func countedBy(m *df.JobMetrics) jobs.Metrics {
 			}
 		}
 	}
-	all := jobs.Metrics{Counts: map[string]int64{}, Distributions: map[string]jobs.Distribution{}}
+	all := jobs.Metrics{Counts: map[string]int64{}, Distributions: map[string]jobs.Distribution{}, Watermark: watermarkOf(m)}
 	for k, n := range sums {
 		all.Counts[k.namespace+"/"+k.name] += n
 	}
@@ -277,6 +277,28 @@ func countedBy(m *df.JobMetrics) jobs.Metrics {
 		all.Distributions[name] = all.Distributions[name].Add(d)
 	}
 	return all
+}
+
+// watermarkOf returns the event time up to which all steps are done; nil where there is none yet, or none any more. Each stage tells its own, in
+// microseconds since 1970, -1 where it is not known and -2 where nothing is to come, by a name with one of two ends: so Beam's own
+// TestDataflowRunner (for Java) reads it.
+func watermarkOf(m *df.JobMetrics) (least *time.Time) {
+	const unknown, done = -1, -2
+	for _, u := range m.Metrics {
+		if u.Name == nil || u.Name.Origin == "user" || u.Scalar == nil || !strings.HasSuffix(u.Name.Name, "windmill-data-watermark") && !strings.HasSuffix(u.Name.Name, "DataWatermark") {
+			continue
+		}
+		switch us := number(u.Scalar); {
+		case us == unknown:
+			return nil
+		case us == done:
+		default:
+			if at := time.UnixMicro(us).UTC(); least == nil || at.Before(*least) {
+				least = &at
+			}
+		}
+	}
+	return least
 }
 
 // number is one of JSON, as a number or as text.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	df "google.golang.org/api/dataflow/v1b3"
@@ -88,5 +89,32 @@ func TestCountedBy(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("countedBy() (-want +got):\n%s", diff)
+	}
+}
+
+// The watermark of a job is the earliest of its stages'.
+func TestWatermarkOf(t *testing.T) {
+	early, late := time.Date(2026, 11, 26, 9, 0, 0, 0, time.UTC), time.Date(2026, 11, 26, 9, 30, 0, 0, time.UTC)
+	metric := func(name string, value any) *df.MetricUpdate {
+		return &df.MetricUpdate{Name: &df.MetricStructuredName{Origin: "dataflow/v1b3", Name: name}, Scalar: value}
+	}
+	for _, test := range []struct {
+		name    string
+		metrics []*df.MetricUpdate
+		want    *time.Time
+	}{
+		{"None", []*df.MetricUpdate{metric("ElementCount", 7.0)}, nil},
+		{"Earliest", []*df.MetricUpdate{
+			metric("F1-windmill-data-watermark", float64(late.UnixMicro())), metric("F2-windmill-data-watermark", float64(early.UnixMicro())), metric("F3-DataWatermark", -2.0),
+		}, &early},
+		{"NotKnownYet", []*df.MetricUpdate{metric("DataWatermark", float64(late.UnixMicro())), metric("DataWatermark", -1.0)}, nil},
+		{"Over", []*df.MetricUpdate{metric("F1-windmill-data-watermark", -2.0)}, nil},
+		{"OfAFunction", []*df.MetricUpdate{{Name: &df.MetricStructuredName{Origin: "user", Name: "MyDataWatermark"}, Scalar: 7.0}}, nil},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if diff := cmp.Diff(test.want, watermarkOf(&df.JobMetrics{Metrics: test.metrics})); diff != "" {
+				t.Errorf("watermarkOf() (-want +got):\n%s", diff)
+			}
+		})
 	}
 }
