@@ -415,7 +415,7 @@ func TestDataflowDrained(t *testing.T) {
 		t.Fatal(err)
 	}
 	d := newDataflowWorld(t, w)
-	stream := d.submit(source, append(slices.Clip(settleSoon), "--context", "pubsub://shop/contexts", "--context_flush", "200ms", "--context_wait", "500ms")...)
+	stream := d.submit(source, append(slices.Clip(settleSoon), "--flush_interval=1s", "--context", "pubsub://shop/contexts", "--context_flush", "200ms", "--context_wait", "500ms")...)
 	d.publishTo(contextTopic, contexts)
 	lines := countLines(t, contexts)
 	until(t, "a worker runs", func() bool { return len(d.fake.Workers()) > 0 })
