@@ -12,7 +12,7 @@ import (
 	"strconv"
 	"time"
 
-	"backbone/runners/flink/child"
+	"backbone/runners/child"
 )
 
 // JobServer is Beam's job server for Flink as a process of this machine: it turns pipelines into jobs of Flink.

@@ -17,7 +17,7 @@ import (
 	fnpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/fnexecution_v1"
 	"google.golang.org/grpc"
 
-	"backbone/runners/flink/child"
+	"backbone/runners/child"
 )
 
 // Pool is a pool of workers, for EXTERNAL: task managers ask it to start a worker, and to stop it. Each worker is a process of this binary.

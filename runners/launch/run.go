@@ -16,7 +16,7 @@ import (
 	"syscall"
 	"time"
 
-	"backbone/runners/flink/child"
+	"backbone/runners/child"
 	"backbone/transforms/lake/store"
 )
 

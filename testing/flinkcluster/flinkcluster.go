@@ -24,8 +24,8 @@ import (
 	"strings"
 	"time"
 
+	"backbone/runners/child"
 	"backbone/runners/flink"
-	"backbone/runners/flink/child"
 )
 
 // Options of a cluster.
