@@ -17,6 +17,7 @@ import (
 	"backbone/runners/graph"
 	"backbone/runners/jobs"
 	"backbone/transforms/lake"
+	"backbone/transforms/lake/store"
 	"backbone/transforms/pubsub"
 	"backbone/transforms/run"
 )
@@ -272,21 +273,19 @@ func (l *Launcher) Metrics(ctx context.Context) (counts map[string]int64, waterm
 	return counted.Counts, watermark, nil
 }
 
-// graphName is the note that a launch makes of its graph, in the lake.
-const graphName = "graph.json"
+// store returns the lake, in this process.
+func (o Options) store(ctx context.Context) (*store.Store, error) {
+	return lake.OpenStore(ctx, run.Of(o.RunID), o.Lake)
+}
 
 // saveGraph notes the graph of a stream, for who wants to take its place.
 func (o Options) saveGraph(ctx context.Context, steps []string) error {
 	if !o.Streaming {
 		return nil
 	}
-	body, err := json.MarshalIndent(steps, "", " ")
+	st, err := o.store(ctx)
 	if err != nil {
 		return err
 	}
-	st, err := lake.OpenStore(ctx, run.Of(o.RunID), o.Lake)
-	if err != nil {
-		return err
-	}
-	return lake.Note(ctx, st, o.RunID, graphName, body)
+	return graph.Save(ctx, st, o.RunID, steps)
 }

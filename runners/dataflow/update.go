@@ -2,7 +2,6 @@ package dataflow
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -11,8 +10,7 @@ import (
 
 	df "google.golang.org/api/dataflow/v1b3"
 
-	"backbone/transforms/lake"
-	"backbone/transforms/run"
+	"backbone/runners/graph"
 )
 
 // canReplace returns why a job that runs cannot be updated to one with these steps, before anything is sent. Dataflow finds state by the names of steps: one
@@ -28,26 +26,16 @@ func (o Options) canReplace(ctx context.Context, r rest, running *df.Job, steps 
 	if at := shownOf(whole, lakeItem); at != o.Lake {
 		return fmt.Errorf("it writes to the lake %q, not to %s", at, o.Lake)
 	}
-	st, err := lake.OpenStore(ctx, run.Of(o.RunID), o.Lake)
+	st, err := o.store(ctx)
 	if err != nil {
 		return err
 	}
-	body, err := lake.NoteOf(ctx, st, shownOf(whole, runItem), graphName)
+	before, err := graph.Saved(ctx, st, shownOf(whole, runItem))
 	if err != nil {
-		return fmt.Errorf("its graph: %w", err)
-	}
-	var before []string
-	if err := json.Unmarshal(body, &before); err != nil {
-		return fmt.Errorf("its graph: %w", err)
+		return err
 	}
 	if lines := incompatible(before, steps, o.TransformNames); len(lines) > 0 {
-		const most = 6
-		more := ""
-		if len(lines) > most {
-			more = fmt.Sprintf("; and %d more", len(lines)-most)
-		}
-		return fmt.Errorf("its graph is another (%s%s): name steps by --transform_name_mapping, or drain it and start this one without --update",
-			strings.Join(lines[:min(len(lines), most)], "; "), more)
+		return fmt.Errorf("its graph is another (%s): name steps by --transform_name_mapping, or drain it and start this one without --update", graph.Brief(lines))
 	}
 	return nil
 }

@@ -2,12 +2,10 @@ package flink
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
-	"strings"
 	"time"
 
 	"backbone/runners/graph"
@@ -15,9 +13,6 @@ import (
 	"backbone/transforms/lake/store"
 	"backbone/transforms/run"
 )
-
-// graphName is the note that a launch makes of its graph, in the lake.
-const graphName = "graph.json"
 
 // store returns the lake, in this process.
 func (o Options) store(ctx context.Context) (*store.Store, error) {
@@ -29,15 +24,11 @@ func (o Options) saveGraph(ctx context.Context, steps []string) error {
 	if !o.Streaming {
 		return nil
 	}
-	body, err := json.MarshalIndent(steps, "", " ")
-	if err != nil {
-		return err
-	}
 	st, err := o.store(ctx)
 	if err != nil {
 		return err
 	}
-	return lake.Note(ctx, st, o.RunID, graphName, body)
+	return graph.Save(ctx, st, o.RunID, steps)
 }
 
 // stop stops a job with a savepoint, and returns its URL, if a job with this graph can begin from it. If not, the job goes on, and the
@@ -59,22 +50,12 @@ func (o Options) stop(ctx context.Context, manager rest, j job, steps []string) 
 	if err != nil {
 		return "", err
 	}
-	body, err := lake.NoteOf(ctx, st, tags[RunTag], graphName)
+	before, err := graph.Saved(ctx, st, tags[RunTag])
 	if err != nil {
-		return "", fmt.Errorf("its graph: %w", err)
-	}
-	var before []string
-	if err := json.Unmarshal(body, &before); err != nil {
-		return "", fmt.Errorf("its graph: %w", err)
+		return "", err
 	}
 	if lines := graph.Difference(before, steps); lines != nil {
-		const most = 6
-		more := ""
-		if len(lines) > most {
-			more = fmt.Sprintf("; and %d more", len(lines)-most)
-		}
-		return "", fmt.Errorf("its graph is another, so its state is of no use: drain it, and start this one without --flink_upgrade (%s%s)",
-			strings.Join(lines[:min(len(lines), most)], "; "), more)
+		return "", fmt.Errorf("its graph is another, so its state is of no use: drain it, and start this one without --flink_upgrade (%s)", graph.Brief(lines))
 	}
 	slog.Info("stopping the job with a savepoint, to begin from it", "job", j.Name, "flink_id", j.ID)
 	return manager.stop(ctx, j.ID, o.SavepointDir)
