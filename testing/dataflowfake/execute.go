@@ -62,7 +62,7 @@ func (s *Server) work(j *job) (state string, err error) {
 	}
 	j.say(basic, "Worker configuration: "+j.request.Environment.WorkerPools[0].MachineType+" in "+j.region+".")
 	for n := 1; ; n++ {
-		a := &attempt{id: fmt.Sprintf("%s-%d", j.id, n), binary: binary, options: options, lost: make(chan struct{})}
+		a := &attempt{id: fmt.Sprintf("%s-%d", j.id, n), binary: binary, options: options, lost: make(chan struct{}), tally: newTally()}
 		cause := s.attempt(ctx, j, a, proto.CloneOf(pipeline))
 		asked, _ := j.order()
 		switch {
@@ -192,8 +192,8 @@ func (s *Server) attempt(ctx context.Context, j *job, a *attempt, p *pipepb.Pipe
 		return fmt.Errorf("the pipeline is refused: %w", err)
 	}
 	id := begun.GetJobId()
-	j.begin(id)
-	defer func() { j.count(s.countedBy(id)) }()
+	j.begin(a, id)
+	defer j.rest()
 	ended := make(chan error, 1)
 	go func() { ended <- s.follow(ctx, j, id) }()
 	for {

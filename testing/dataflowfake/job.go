@@ -47,7 +47,7 @@ type job struct {
 	told     chan struct{}
 	words    []*df.JobMessage
 	attempt  string // id of the one at work, as prism has it
-	counted  []*df.MetricUpdate
+	counted  *tally // by the last attempt
 	replaced string // id of the job that took its place
 	inlets   map[string]*inlet
 }

@@ -2,6 +2,7 @@ package dataflowfake
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -25,6 +26,8 @@ type pool struct {
 	server *grpc.Server
 	env    []string
 	output io.Writer
+	// control is what workers are told that prism's is.
+	control *control
 
 	mu       sync.Mutex
 	closed   bool
@@ -39,6 +42,7 @@ type attempt struct {
 	binary  string
 	options string        // path of a file
 	lost    chan struct{} // closed when its worker has ended by itself
+	tally   *tally
 }
 
 func startPool(o Options) (*pool, error) {
@@ -46,7 +50,11 @@ func startPool(o Options) (*pool, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &pool{addr: l.Addr().String(), server: grpc.NewServer(), env: slices.Clone(o.Env), output: o.Output, attempts: map[string]*attempt{}, workers: map[string]*exec.Cmd{}}
+	c, err := startControl()
+	if err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	p := &pool{control: c, addr: l.Addr().String(), server: grpc.NewServer(), env: slices.Clone(o.Env), output: o.Output, attempts: map[string]*attempt{}, workers: map[string]*exec.Cmd{}}
 	fnpb.RegisterBeamFnExternalWorkerPoolServer(p.server, p)
 	go func() { _ = p.server.Serve(l) }() // until close stops it
 	return p, nil
@@ -90,9 +98,10 @@ func (p *pool) StartWorker(_ context.Context, r *fnpb.StartWorkerRequest) (*fnpb
 	if a == nil || p.closed {
 		return &fnpb.StartWorkerResponse{}, nil // the job has ended meanwhile
 	}
+	p.control.expect(r.GetWorkerId(), r.GetControlEndpoint().GetUrl(), a.tally)
 	// As the boot program in the containers of Dataflow does.
 	cmd := exec.Command(a.binary, "--worker=true", "--id="+r.GetWorkerId(), "--logging_endpoint="+r.GetLoggingEndpoint().GetUrl(),
-		"--control_endpoint="+r.GetControlEndpoint().GetUrl(), "--semi_persist_dir="+os.TempDir())
+		"--control_endpoint="+p.control.addr, "--semi_persist_dir="+os.TempDir())
 	cmd.Env = append(append(os.Environ(), p.env...), "PIPELINE_OPTIONS_FILE="+a.options)
 	cmd.Stdout, cmd.Stderr = p.output, p.output
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -109,6 +118,7 @@ func (p *pool) StartWorker(_ context.Context, r *fnpb.StartWorkerRequest) (*fnpb
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		delete(p.workers, a.id)
+		p.control.forget(r.GetWorkerId())
 		close(a.lost)
 	})
 	return &fnpb.StartWorkerResponse{}, nil
@@ -128,4 +138,5 @@ func (p *pool) close() {
 	p.mu.Unlock()
 	p.waiting.Wait()
 	p.server.Stop()
+	p.control.close()
 }
