@@ -288,14 +288,12 @@ func watermarkOf(m *df.JobMetrics) (least *time.Time) {
 		if u.Name == nil || u.Name.Origin == "user" || u.Scalar == nil || !strings.HasSuffix(u.Name.Name, "windmill-data-watermark") && !strings.HasSuffix(u.Name.Name, "DataWatermark") {
 			continue
 		}
-		switch us := number(u.Scalar); {
-		case us == unknown:
+		us := number(u.Scalar)
+		if us == unknown {
 			return nil
-		case us == done:
-		default:
-			if at := time.UnixMicro(us).UTC(); least == nil || at.Before(*least) {
-				least = &at
-			}
+		}
+		if at := time.UnixMicro(us).UTC(); us != done && (least == nil || at.Before(*least)) {
+			least = &at
 		}
 	}
 	return least
