@@ -20,6 +20,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/api/iterator"
 
+	"backbone/runners/dataflow"
 	"backbone/runners/jobs"
 	"backbone/testing/dataflowfake"
 	"backbone/testing/generator"
@@ -371,6 +372,9 @@ func TestDataflowStream(t *testing.T) {
 		t.Errorf("%d jobs are listed, want 2: %v", len(listed), err)
 	}
 	until(t, "all rows are counted", func() bool { return d.counted(streamJob, "events/read") == int64(d.total.Events) }) // all messages came again to it
+	if said := d.ask("metrics", streamJob, "--json"); !strings.Contains(said, fmt.Sprintf(`"events/read": %d`, d.total.Events)) {
+		t.Errorf("its metrics are %s", said)
+	}
 	d.ask("drain", streamJob)
 	if s := second.finish(); s.Outcome != "drained" || s.Read != int64(d.total.Events) || s.DeadLettered+s.Committed+s.Duplicate != s.Read {
 		t.Errorf("the second ends as %+v", s)
@@ -418,7 +422,6 @@ func TestDataflowDrained(t *testing.T) {
 	stream := d.submit(source, append(slices.Clip(settleSoon), "--flush_interval=1s", "--context", "pubsub://shop/contexts", "--context_flush", "200ms", "--context_wait", "500ms")...)
 	d.publishTo(contextTopic, contexts)
 	lines := countLines(t, contexts)
-	until(t, "a worker runs", func() bool { return len(d.fake.Workers()) > 0 })
 	// What is acknowledged is with Dataflow, and not in the lake yet.
 	until(t, "the contexts are committed", func() bool { return d.counted(streamJob, "lake/committed") == lines })
 	d.startPublishing(0).wantExit(0)
@@ -451,14 +454,27 @@ func (d *dataflowWorld) ask(args ...string) string {
 	return p.read(p.stdout)
 }
 
-// counted returns a count of a job.
-func (d *dataflowWorld) counted(job, name string) int64 {
+// counted returns a count of the job of a name that runs, 0 where none does.
+func (d *dataflowWorld) counted(name, count string) int64 {
 	d.Helper()
-	var said struct{ Counts map[string]int64 }
-	if err := json.Unmarshal([]byte(d.ask("metrics", job, "--json")), &said); err != nil {
+	service, err := dataflow.NewJobs(d.Context(), project, "europe-west1", d.fake.Endpoint())
+	if err != nil {
 		d.Fatal(err)
 	}
-	return said.Counts[name]
+	all, err := service.List(d.Context())
+	if err != nil {
+		d.Fatal(err)
+	}
+	for _, j := range all {
+		if j.Name == name && !j.State.Ended() {
+			metrics, err := service.Metrics(d.Context(), j.ID)
+			if err != nil {
+				d.Fatal(err)
+			}
+			return metrics.Counts[count]
+		}
+	}
+	return 0
 }
 
 func countLines(t *testing.T, path string) int64 {
