@@ -174,7 +174,7 @@ func (e *environment) launcher(ctx context.Context, f *launches.File, workerBina
 		File: f, Store: st, Output: e.stderr, Log: e.log, Stop: stop,
 		Program: func(args []string) *exec.Cmd {
 			all := slices.Concat([]string{"backbone"}, common, args[:1])
-			if workerBinary != "" && f.Runner == launches.RunnerFlink && !slices.ContainsFunc(args, func(arg string) bool { return strings.HasPrefix(arg, "--worker_binary=") }) {
+			if workerBinary != "" && f.Clustered() && !slices.ContainsFunc(args, func(arg string) bool { return strings.HasPrefix(arg, "--worker_binary=") }) {
 				all = append(all, "--worker_binary="+workerBinary)
 			}
 			return &exec.Cmd{Path: self, Args: append(all, args[1:]...), Env: e.environ()}
