@@ -30,9 +30,12 @@ func Submit(ctx context.Context, p *beam.Pipeline, o Options) (result jobs.Resul
 		}
 	}()
 	manager := rest{o.Master}
+	if o.Follow && o.Master == "" {
+		slog.Warn("whether a job of that name runs already cannot be seen: set flink_master, HOST:PORT of the job manager's REST service", "job", o.Name)
+	}
 	if err := answers(ctx, o.Master); err != nil {
 		// A job server elsewhere may reach what this process does not. One that is here would try for a minute, and not say where.
-		if o.Jar != "" || o.Streaming || o.Detach || o.Follow || isLocal(o.Master) && isLocal(o.Endpoint) {
+		if o.Jar != "" || o.Streaming || o.Detach || o.Follow && o.Master != "" || isLocal(o.Master) && isLocal(o.Endpoint) {
 			return result, fmt.Errorf("no job manager answers at flink_master %s: %w", o.Master, err)
 		}
 		manager = rest{}

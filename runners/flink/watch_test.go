@@ -338,6 +338,19 @@ func TestFollow(t *testing.T) {
 	}
 }
 
+// Without a job manager, it is not seen whether there is a job to follow: it is submitted. One that is named has to answer.
+func TestFollowUnseen(t *testing.T) {
+	for master, want := range map[string]string{"": "no job server answers at endpoint 127.0.0.1:1", "127.0.0.1:2": "no job manager answers at flink_master 127.0.0.1:2"} {
+		o := Defaults()
+		o.Name, o.RunID, o.Lake, o.Follow, o.Endpoint, o.Master = "events", "another", t.TempDir(), true, "127.0.0.1:1", master
+		p, scope := beam.NewPipelineWithRoot()
+		beam.Impulse(scope)
+		if _, err := Submit(t.Context(), p, o); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want %q in it", err, want)
+		}
+	}
+}
+
 // Parts of a job count the same, each for itself.
 func TestCounts(t *testing.T) {
 	counter := func(transform, name string, payload ...byte) *pipepb.MonitoringInfo {
