@@ -10,15 +10,11 @@
 //
 //   - A tick has one result at a time. Each result is one conditional create; of two runs that end at once, one makes it, and the other says
 //     what that was.
-//
 //   - A tick that has succeeded is not run again, unless that is asked for.
-//
 //   - While the holder of the lease lives, nobody else runs the tick. When it dies, another takes the tick over as soon as the lease has run
 //     out, or as soon as nobody was seen to renew it for as long.
-//
 //   - Clocks that are wrong may let two run the same tick for a moment. Pipelines commit each row once, so that is harmless for the lake; the
 //     one that has lost its lease finds out when it renews it, ends its run and records that.
-//
 //   - A job of files on a cluster has the name of its tick. One that goes on after its launcher has died is waited for by the next, and not
 //     submitted again.
 //
