@@ -21,7 +21,7 @@ import (
 // A lease is held by one at a time in each kind of store.
 func TestLeases(t *testing.T) {
 	for name, lake := range map[string]func(testing.TB) string{
-		"Local": func(t testing.TB) string { return filepath.Join(t.TempDir(), "lake") },
+		"Local": func(t testing.TB) string { t.Helper(); return filepath.Join(t.TempDir(), "lake") },
 		"GCS":   objectservers.StartGCS,
 		"S3":    objectservers.StartS3,
 	} {
@@ -30,6 +30,7 @@ func TestLeases(t *testing.T) {
 			t.Run("OneHolder", l.with(testOneHolder))
 			t.Run("OneTakesOver", l.with(testOneTakesOver))
 			t.Run("History", l.with(func(t *testing.T, l *leases) {
+				t.Helper()
 				if name == "Local" { // which is fast, and so has many short ones
 					rapid.Check(t, func(t *rapid.T) {
 						length := rapid.IntRange(1, 30).Draw(t, "length")
@@ -60,6 +61,7 @@ type leases struct {
 
 func (l *leases) with(test func(*testing.T, *leases)) func(*testing.T) {
 	return func(t *testing.T) {
+		t.Helper()
 		l := &leases{t: t, lake: l.lake, ticks: l.ticks}
 		test(t, l)
 	}
@@ -112,6 +114,7 @@ func (c *settableClock) Sleep(ctx context.Context, _ time.Duration) error {
 
 // Many who wait have it one after the other, never two at a time.
 func testOneHolder(t *testing.T, l *leases) {
+	t.Helper()
 	const keepers, times = 8, 3
 	tick := l.tick()
 	clock := &settableClock{now: someTick} // it stands still: no lease runs out, each is given back
@@ -150,6 +153,7 @@ func testOneHolder(t *testing.T, l *leases) {
 
 // Of many who see at once that a lease has run out one takes it over. The others see that it is held, and who held it before has lost it.
 func testOneTakesOver(t *testing.T, l *leases) {
+	t.Helper()
 	const keepers, rounds = 8, 5
 	clock := &settableClock{now: someTick}
 	tick := l.tick()

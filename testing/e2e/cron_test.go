@@ -82,21 +82,24 @@ exec "$2" -f`, "sh", dir, filepath.Join(program, "usr", "sbin", "cron"))
 	if err := cron.Start(); err != nil {
 		t.Skipf("needs mount namespaces: %v", err)
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- cron.Wait() }()
+	ended := make(chan struct{})
+	var end error // to be read after ended
+	go func() {
+		end = cron.Wait()
+		close(ended)
+	}()
 	t.Cleanup(func() {
 		_ = cron.Process.Kill() // it may have ended
 		<-ended
 	})
 	until(t, "cron runs", func() bool {
 		select {
-		case err := <-ended:
-			ended <- err
+		case <-ended:
 			text, _ := os.ReadFile(printed.Name())
 			if !strings.Contains(string(text), "mounted") {
-				t.Skipf("needs a mount namespace: %v\n%s", err, text)
+				t.Skipf("needs a mount namespace: %v\n%s", end, text)
 			}
-			t.Fatalf("cron has ended: %v\n%s", err, text)
+			t.Fatalf("cron has ended: %v\n%s", end, text)
 		default:
 		}
 		_, err := os.Stat(at("run/crond.pid"))
