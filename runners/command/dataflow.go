@@ -121,6 +121,9 @@ func dataflowOf(flags *pflag.FlagSet, said dataflowOptions, r request) (*backend
 	if text, ok := given(flags, "detach"); ok {
 		o.Detach = text == "true"
 	}
+	if text, ok := given(flags, "follow"); ok {
+		o.Follow = text == "true"
+	}
 	if said.dryRun {
 		o.DryRun = r.stdout
 	}

@@ -337,18 +337,26 @@ func TestCommandLinesOfDocs(t *testing.T) {
 func TestLaunchFilesOfDocs(t *testing.T) {
 	fence := regexp.MustCompile("(?ms)^ *```yaml\n(.*?)^ *```")
 	found := fence.FindAllStringSubmatch(page(t, "docs/scheduling.md"), -1)
-	if len(found) == 0 {
-		t.Fatal("there is none")
+	wanted := [][]string{
+		{"interactions", "--input=/data/exports/2026-11-21/*.jsonl.gz", "--lake=/data/lake"},
+		{
+			"interactions", "--runner=dataflow", "--job_name=backbone-daily-events-20261122t030000z-d36ff612", "--follow",
+			"--input=gs://my-shop/exports/2026-11-21/*.jsonl.gz", "--lake=gs://my-shop/lake", "--project=my-shop", "--region=europe-west1",
+			"--staging_location=gs://my-shop/staging", "--max_num_workers=8",
+		},
 	}
-	for _, block := range found {
+	if len(found) != len(wanted) {
+		t.Fatalf("there are %d, want %d", len(found), len(wanted))
+	}
+	for i, block := range found {
 		f, err := launches.Parse("docs/scheduling.md", []byte(block[1]), checkOption)
 		if err != nil {
 			t.Error(err)
 			continue
 		}
-		args, err := f.Args(time.Date(2026, 11, 22, 2, 0, 0, 0, time.UTC), nil)
-		if want := []string{"interactions", "--input=/data/exports/2026-11-21/*.jsonl.gz", "--lake=/data/lake"}; err != nil || !cmp.Equal(args, want) {
-			t.Errorf("arguments %q, error %v, want %q", args, err, want)
+		args, err := f.Args(time.Date(2026, 11, 22, 3, 0, 0, 0, time.UTC), nil)
+		if err != nil || !cmp.Equal(args, wanted[i]) {
+			t.Errorf("arguments %q, error %v, want %q", args, err, wanted[i])
 		}
 	}
 }

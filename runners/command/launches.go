@@ -56,6 +56,9 @@ With --from and --to all ticks from the one to before the other are run, --paral
 same command goes on where it was stopped; those that have failed are said at the end. --catch_up runs the ticks that were missed since the last
 success, as many as the file allows, and then the latest.
 
+A pipeline on Flink or Dataflow is a job of its tick there. One that goes on after its launcher has died is waited for by the next launch, and
+not submitted again.
+
 Launchers that can pass flags only say --pipeline=launch --file=FILE. --runner, --worker_binary and --labels are for them: the runner has to be
 that of the file. docs/scheduling.md has the form of launch files.`,
 		Example: `  backbone launch nightly.yaml
@@ -174,7 +177,7 @@ func (e *environment) launcher(ctx context.Context, f *launches.File, workerBina
 		File: f, Store: st, Output: e.stderr, Log: e.log, Stop: stop,
 		Program: func(args []string) *exec.Cmd {
 			all := slices.Concat([]string{"backbone"}, common, args[:1])
-			if workerBinary != "" && f.Runner == launches.RunnerFlink && !slices.ContainsFunc(args, func(arg string) bool { return strings.HasPrefix(arg, "--worker_binary=") }) {
+			if workerBinary != "" && f.Clustered() && !slices.ContainsFunc(args, func(arg string) bool { return strings.HasPrefix(arg, "--worker_binary=") }) {
 				all = append(all, "--worker_binary="+workerBinary)
 			}
 			return &exec.Cmd{Path: self, Args: append(all, args[1:]...), Env: e.environ()}
@@ -342,7 +345,7 @@ func (e *environment) tell(l *launches.Launcher, r launches.Report) error {
 	at := []any{"launch", l.File.Name, "tick", r.Tick.Format(time.RFC3339)}
 	switch {
 	case r.Outcome == launches.Running:
-		e.log.Info("somebody else runs this tick; --wait waits for them", append(at, "owner", r.Owner.String())...)
+		e.log.Info("somebody else runs this tick; --wait waits for them, and takes over where they have died", append(at, "owner", r.Owner.String())...)
 		return nil
 	case r.Outcome == launches.Succeeded && r.Already:
 		e.log.Info("this tick has been run; --again runs it once more", append(at, "owner", r.Owner.String())...)
@@ -359,12 +362,16 @@ func (e *environment) tell(l *launches.Launcher, r launches.Report) error {
 
 // several says what became of ticks. The error names those that are not done; it is wrong usage where all of them were.
 func (e *environment) several(l *launches.Launcher, reports []launches.Report) error {
-	done, skipped, refused := 0, 0, 0
+	done, skipped, left, refused := 0, 0, 0, 0
 	var failed []string
 	for _, r := range reports {
 		switch {
 		case r.Outcome == launches.Succeeded && r.Already:
 			skipped++
+		case r.Outcome == launches.Running: // it is not known how that ends
+			left++
+			e.log.Warn("somebody else runs this tick, it is left to them; --wait waits for them, and takes over where they have died",
+				"launch", l.File.Name, "tick", r.Tick.Format(time.RFC3339), "owner", r.Owner.String())
 		case r.Done():
 			done++
 		default:
@@ -377,11 +384,8 @@ func (e *environment) several(l *launches.Launcher, reports []launches.Report) e
 		if r.Outcome == launches.Refused {
 			refused++
 		}
-		if r.Outcome == launches.Running {
-			e.log.Info("somebody else runs this tick", "launch", l.File.Name, "tick", r.Tick, "owner", r.Owner.String())
-		}
 	}
-	e.log.Info("ticks are launched", "launch", l.File.Name, "done", done, "skipped", skipped, "failed", len(failed))
+	e.log.Info("ticks are launched", "launch", l.File.Name, "done", done, "skipped", skipped, "left_to_others", left, "failed", len(failed))
 	if len(failed) == 0 {
 		return nil
 	}
@@ -389,8 +393,8 @@ func (e *environment) several(l *launches.Launcher, reports []launches.Report) e
 	if more := len(failed) - most; more > 0 {
 		failed = append(failed[:most], fmt.Sprintf("and %d more", more))
 	}
-	err := fmt.Errorf("%s: of %d ticks, %d are not done: %s", l.File.Name, len(reports), len(reports)-done-skipped, strings.Join(failed, "; "))
-	if refused == len(reports)-done-skipped {
+	err := fmt.Errorf("%s: of %d ticks, %d are not done: %s", l.File.Name, len(reports), len(reports)-done-skipped-left, strings.Join(failed, "; "))
+	if refused == len(reports)-done-skipped-left {
 		return &UsageError{Err: err}
 	}
 	return err

@@ -35,6 +35,7 @@ func flinkFlags(f *pflag.FlagSet, o *flink.Options) {
 	f.IntVar(&o.Restarts, "flink_restarts", o.Restarts, "Flink: how often a job that fails is begun again (-1: as the cluster says)")
 	f.DurationVar(&o.RestartDelay, "flink_restart_delay", o.RestartDelay, "Flink: how long it waits before it does")
 	f.BoolVar(&o.Detach, "detach", false, "on a cluster: leave the job alone as soon as it runs; see backbone jobs")
+	f.BoolVar(&o.Follow, "follow", false, "on a cluster: where a job of files of that name runs, wait for its end as for that of this one; launches do")
 	f.StringToStringVar(&o.More, "flink_options", nil, "Flink: other options of Beam's runner, as `NAME=VALUE`,...")
 }
 
@@ -170,8 +171,10 @@ func refuseRunner(flags *pflag.FlagSet) error {
 	if kind, ok := given(flags, "environment_type"); ok && !strings.EqualFold(kind, "loopback") {
 		errs = append(errs, fmt.Errorf("environment_type is %q; the workers of the direct runner are in this process: leave --environment_type out", kind))
 	}
-	if _, ok := given(flags, "detach"); ok {
-		errs = append(errs, errors.New("detach is set; the direct runner is this process: leave --detach out"))
+	for _, name := range []string{"detach", "follow"} {
+		if _, ok := given(flags, name); ok {
+			errs = append(errs, fmt.Errorf("%s is set; the direct runner is this process: leave --%s out", name, name))
+		}
 	}
 	return errors.Join(append(errs, refuseOthers(flags, ""))...)
 }

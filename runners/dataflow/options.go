@@ -82,6 +82,8 @@ type Options struct {
 	TransformNames map[string]string
 	// Detach leaves the job alone as soon as it runs.
 	Detach bool
+	// Follow is, where a job of files of that name runs, to wait for its end as for that of this one.
+	Follow bool
 	// DryRun gets the request as JSON; nothing is sent then. Default: none.
 	DryRun io.Writer
 	// Endpoint is the URL of the REST service. Default: Google's.
@@ -192,6 +194,9 @@ func (o Options) Validate() error {
 	}
 	if o.DryRun != nil && o.Detach {
 		fail("dry_run and detach are set; one of them must be left out")
+	}
+	if o.Follow && (o.Streaming || o.Detach) {
+		fail("follow is set; it is for jobs of files, whose end is waited for: leave it out, or detach")
 	}
 	errs = append(errs, validEndpoint(o.Endpoint))
 	if o.WorkerBinary != "" {

@@ -76,6 +76,8 @@ func TestValidate(t *testing.T) {
 		{"Runner v1", func(o *Options) { o.Experiments = []string{"disable_runner_v2"} }, "need Runner v2"},
 		{"Update of files", func(o *Options) { o.Streaming, o.Update = false, true }, "update is set; it is for streams"},
 		{"Names without update", func(o *Options) { o.TransformNames = map[string]string{"a": "b"} }, "add --update"},
+		{"Follow a job that is left alone", func(o *Options) { o.Streaming, o.Follow, o.Detach = false, true, true }, "follow is set"},
+		{"Follow a stream", func(o *Options) { o.Streaming, o.Follow = true, true }, "follow is set"},
 		{"Dry run, detached", func(o *Options) { o.DryRun, o.Detach = io.Discard, true }, "dry_run and detach"},
 		{"Endpoint in the clear", func(o *Options) { o.Endpoint = "http://dataflow.example.com/" }, "https://"},
 		{"Endpoint", func(o *Options) { o.Endpoint = "dataflow.example.com" }, "https://"},

@@ -35,7 +35,8 @@ type Launcher struct {
 // New returns a launcher. o must have passed Validate.
 func New(o Options) *Launcher { return &Launcher{o: o} }
 
-// Submit runs p to its end, or as far as the options say. Cancelling ctx cancels the job. Where another job of the name runs, nothing is done.
+// Submit runs p to its end, or as far as the options say. Cancelling ctx cancels the job. Where another job of the name runs, nothing is submitted:
+// with Follow, its end is waited for instead, and what it has counted is the result.
 func (l *Launcher) Submit(ctx context.Context, p *beam.Pipeline) (result jobs.Result, failed error) {
 	defer func() {
 		if failed != nil && ctx.Err() == nil {
@@ -56,8 +57,8 @@ func (l *Launcher) Submit(ctx context.Context, p *beam.Pipeline) (result jobs.Re
 		switch there, err := l.prepare(ctx, steps); {
 		case err != nil:
 			return result, err
-		case there:
-			return jobs.Result{Outcome: jobs.There}, nil
+		case there != nil:
+			return l.isThere(ctx, there)
 		}
 	}
 	worker, stop, err := o.worker(ctx)
@@ -91,20 +92,24 @@ func (l *Launcher) Submit(ctx context.Context, p *beam.Pipeline) (result jobs.Re
 	if err := o.saveGraph(ctx, steps); err != nil {
 		return result, err
 	}
-	job, err := l.create(ctx, request)
+	job, there, err := l.create(ctx, request)
 	switch {
-	case errors.Is(err, errTwice):
-		slog.Info("nothing is submitted: " + err.Error())
-		return jobs.Result{Outcome: jobs.There}, nil
+	case there != nil:
+		return l.isThere(ctx, there)
 	case err != nil:
 		return result, fmt.Errorf("create job %s in project %s, %s: %w", o.Name, o.Project, o.Region, err)
 	}
 	slog.Info("job submitted to Dataflow", "job", o.Name, "id", job.Id, "project", o.Project, "region", o.Region, "streaming", o.Streaming,
 		"console", fmt.Sprintf("https://console.cloud.google.com/dataflow/jobs/%s/%s?project=%s", o.Region, job.Id, o.Project))
-	if err := l.begun(ctx, job.Id); err != nil {
+	return l.follow(ctx, job.Id)
+}
+
+// follow waits for the end of a job, and returns what it has counted.
+func (l *Launcher) follow(ctx context.Context, id string) (result jobs.Result, err error) {
+	if err := l.begun(ctx, id); err != nil {
 		return result, err
 	}
-	w := watcher{Options: o, rest: l.rest, id: job.Id}
+	w := watcher{Options: l.o, rest: l.rest, id: id}
 	outcome, err := w.watch(ctx)
 	if err != nil {
 		return result, err
@@ -115,35 +120,46 @@ func (l *Launcher) Submit(ctx context.Context, p *beam.Pipeline) (result jobs.Re
 	return w.result(ctx, outcome)
 }
 
-// prepare sees that a job can be submitted, by what can be asked before anything is sent. It tells whether one of the name is there already.
-func (l *Launcher) prepare(ctx context.Context, steps []string) (there bool, err error) {
+// isThere does what is to be done where another job of the name runs.
+func (l *Launcher) isThere(ctx context.Context, j *df.Job) (jobs.Result, error) {
+	about := fmt.Sprintf("a job of that name runs already: %s (%s), since %s", j.Name, j.Id, j.CreateTime)
+	if !l.o.Follow {
+		slog.Info("nothing is submitted: " + about)
+		return jobs.Result{Outcome: jobs.There}, nil
+	}
+	slog.Info("nothing is submitted, its end is waited for: " + about)
+	return l.follow(ctx, j.Id)
+}
+
+// prepare sees that a job can be submitted, by what can be asked before anything is sent. It returns the job of the name that is there already, nil
+// where there is none.
+func (l *Launcher) prepare(ctx context.Context, steps []string) (there *df.Job, err error) {
 	r, err := dial(ctx, l.o.Project, l.o.Region, l.o.Endpoint)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	l.mu.Lock()
 	l.rest = r
 	l.mu.Unlock()
-	running, there, err := l.running(ctx)
+	running, ok, err := l.running(ctx)
 	switch {
 	case err != nil:
-		return false, err
-	case there && !l.o.Update:
-		slog.Info("nothing is submitted: " + twice(running).Error())
-		return true, nil
-	case !there && l.o.Update:
-		return false, fmt.Errorf("update is set, and no job %s runs in project %s, %s: leave --update out to start it", l.o.Name, l.o.Project, l.o.Region)
+		return nil, err
+	case ok && !l.o.Update:
+		return running, nil
+	case !ok && l.o.Update:
+		return nil, fmt.Errorf("update is set, and no job %s runs in project %s, %s: leave --update out to start it", l.o.Name, l.o.Project, l.o.Region)
 	case l.o.Update:
 		if err := l.o.canReplace(ctx, r, running, steps); err != nil {
-			return false, fmt.Errorf("job %s (%s) goes on, and cannot be updated: %w", running.Name, running.Id, err)
+			return nil, fmt.Errorf("job %s (%s) goes on, and cannot be updated: %w", running.Name, running.Id, err)
 		}
 	}
 	for _, subscription := range l.o.Subscriptions {
 		if err := pubsub.Check(ctx, subscription); err != nil {
-			return false, err
+			return nil, err
 		}
 	}
-	return false, nil
+	return nil, nil
 }
 
 // running returns the job of the name that runs.
@@ -155,29 +171,22 @@ func (l *Launcher) running(ctx context.Context) (j *df.Job, ok bool, err error) 
 	return all[0], true, nil
 }
 
-// errTwice says that another job of its name is there.
-var errTwice = errors.New("a job of that name runs already")
-
-func twice(j *df.Job) error {
-	return fmt.Errorf("%w: %s (%s), since %s", errTwice, j.Name, j.Id, j.CreateTime)
-}
-
 // create has Dataflow create the job, once. Where a reply is lost, the job is looked for before it is asked for again, with the same id of the request: one
-// that was created meanwhile is found then.
-func (l *Launcher) create(ctx context.Context, request *df.Job) (*df.Job, error) {
+// that was created meanwhile is found then. Where another job of its name is there, that is the second result.
+func (l *Launcher) create(ctx context.Context, request *df.Job) (created, there *df.Job, err error) {
 	const most = 5
 	wait := backoff()
 	for n := 1; ; n++ {
-		created, err := l.rest.jobs.Create(l.o.Project, l.o.Region, request).Context(ctx).Do()
+		created, err = l.rest.jobs.Create(l.o.Project, l.o.Region, request).Context(ctx).Do()
 		err = plain(err)
 		if err == nil {
 			if ours, err := l.isOurs(ctx, created); err != nil || ours {
-				return created, err
+				return created, nil, err
 			}
-			return nil, twice(created)
+			return nil, created, nil
 		}
 		if ctx.Err() == nil && !passes(err) && codeOf(err) != http.StatusConflict {
-			return nil, err
+			return nil, nil, err
 		}
 		// Also where ctx is cancelled: the request may have come through.
 		looking, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
@@ -185,20 +194,20 @@ func (l *Launcher) create(ctx context.Context, request *df.Job) (*df.Job, error)
 		cancel()
 		switch {
 		case lookErr == nil && found != nil:
-			return found, nil
+			return found, nil, nil
 		case ctx.Err() != nil:
-			return nil, context.Cause(ctx)
+			return nil, nil, context.Cause(ctx)
 		case n == most:
-			return nil, errors.Join(err, lookErr)
+			return nil, nil, errors.Join(err, lookErr)
 		}
 		if codeOf(err) == http.StatusConflict && lookErr == nil && !l.o.Update {
 			if other, ok, err := l.running(ctx); err == nil && ok {
-				return nil, twice(other)
+				return nil, other, nil
 			}
 		}
 		slog.Info("asking for the job again", "job", l.o.Name, "error", err)
 		if err := pause(ctx, wait.Pause()); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
 }

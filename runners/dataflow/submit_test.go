@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -280,5 +281,81 @@ func TestDetach(t *testing.T) {
 	}
 	if err := service.AwaitDrained(t.Context(), list[0].ID); err != nil {
 		t.Error(err)
+	}
+}
+
+// Who follows waits for the end of the job of that name that runs, whoever has submitted it, and takes it along where it is ended itself.
+func TestFollow(t *testing.T) {
+	s := service(t)
+	submit := func(ctx context.Context, o Options) chan error {
+		ended := make(chan error, 1)
+		go func() {
+			result, err := New(o).Submit(ctx, pipeline())
+			if err == nil && result.Outcome != jobs.Ended {
+				err = fmt.Errorf("Submit() = %+v", result)
+			}
+			ended <- err
+		}()
+		return ended
+	}
+	service, err := NewJobs(t.Context(), "my-shop", "europe-west1", s.Endpoint())
+	if err != nil {
+		t.Fatal(err)
+	}
+	await := func(jobs int) string {
+		t.Helper()
+		for t.Context().Err() == nil {
+			list, err := service.List(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(list) == jobs && !list[0].State.Ended() {
+				return list[0].ID
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+		return ""
+	}
+	// looked waits until the job has been asked for some times: who submits asks seldom by then, and so it is who follows.
+	looked := func() {
+		for calls := s.Calls("get"); s.Calls("get") < calls+6 && t.Context().Err() == nil; {
+			time.Sleep(5 * time.Millisecond)
+		}
+	}
+	first := good(t, s.Endpoint()) // a stream, since jobs of files have no work here, and are done at once
+	second := batch(t, s)
+	second.RunID, second.Follow = "other", true
+
+	ended := submit(t.Context(), first)
+	id := await(1)
+	followed := submit(t.Context(), second)
+	looked()
+	if err := service.Drain(t.Context(), id); err != nil {
+		t.Error(err)
+	}
+	if err := errors.Join(<-ended, <-followed); err != nil {
+		t.Error(err)
+	}
+
+	first.RunID = "again"
+	ended = submit(t.Context(), first)
+	await(2)
+	ctx, cancel := context.WithCancel(t.Context())
+	followed = submit(ctx, second)
+	looked()
+	cancel()
+	if err := <-followed; !errors.Is(err, context.Canceled) {
+		t.Errorf("Submit() = %v, want that it was cancelled", err)
+	}
+	if err := <-ended; !errors.Is(err, errCancelled) {
+		t.Errorf("Submit() of the first = %v, want that its job was cancelled", err)
+	}
+
+	// Where none runs, it is submitted.
+	if err := <-submit(t.Context(), second); err != nil {
+		t.Error(err)
+	}
+	if n := len(s.Requests()); n != 3 {
+		t.Errorf("%d jobs, want 3", n)
 	}
 }

@@ -52,6 +52,8 @@ type Options struct {
 	Worker Worker
 	// Detach leaves the job alone as soon as it runs.
 	Detach bool
+	// Follow is, where a job of files of that name runs, to wait for its end as for that of this one. Without Master, none is seen.
+	Follow bool
 }
 
 // Defaults returns the options that hold where nothing else is said.
@@ -104,6 +106,9 @@ func (o Options) Validate() error {
 	}
 	if o.Upgrade && (!o.Streaming || o.Savepoint != "") {
 		fail("flink_upgrade is set; it is for streams, and begins from a savepoint that it makes: leave it out, or flink_savepoint")
+	}
+	if o.Follow && (o.Streaming || o.Detach) {
+		fail("follow is set; it is for jobs of files, whose end is waited for: leave it out, or detach")
 	}
 	if o.Detach && strings.EqualFold(o.Worker.Kind, Loopback) {
 		fail("environment_type is LOOPBACK, and detach is set; the process that submits the job works for it: leave one of them out")

@@ -31,6 +31,8 @@ func TestValidate(t *testing.T) {
 		{"Parallelism", func(o *Options) { o.Parallelism = 0 }, "parallelism is 0"},
 		{"Checkpoints", func(o *Options) { o.Checkpoints = time.Millisecond }, "flink_checkpoints is 1ms"},
 		{"Options", func(o *Options) { o.More = map[string]string{"max-bundle-size": "1"} }, `"max-bundle-size"`},
+		{"Follow a stream", func(o *Options) { o.Follow, o.Streaming, o.Master = true, true, "localhost:8081" }, "follow is set"},
+		{"Follow without a master", func(o *Options) { o.Follow = true }, ""},
 		{"Kind", func(o *Options) { o.Worker.Kind = "THREAD" }, "PROCESS, EXTERNAL, DOCKER or LOOPBACK"},
 		{"Config of a process", func(o *Options) { o.Worker = Worker{Kind: "PROCESS", Config: "/bin/backbone"} }, `{"command": "/path/of/backbone"`},
 		{"Config of a pool", func(o *Options) { o.Worker.Kind = "external" }, "HOST:PORT of the worker pool"},

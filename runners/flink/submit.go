@@ -21,8 +21,8 @@ import (
 	"backbone/runners/jobs"
 )
 
-// Submit runs p to its end, or as far as o says. Cancelling ctx cancels the job. Where another job of the name runs, nothing is done.
-// o must have passed Validate.
+// Submit runs p to its end, or as far as o says. Cancelling ctx cancels the job. Where another job of the name runs, nothing is submitted: with
+// Follow, its end is waited for instead, and what it has counted is the result. o must have passed Validate.
 func Submit(ctx context.Context, p *beam.Pipeline, o Options) (result jobs.Result, failed error) {
 	defer func() {
 		if failed != nil && ctx.Err() == nil {
@@ -30,9 +30,12 @@ func Submit(ctx context.Context, p *beam.Pipeline, o Options) (result jobs.Resul
 		}
 	}()
 	manager := rest{o.Master}
+	if o.Follow && o.Master == "" {
+		slog.Warn("whether a job of that name runs already cannot be seen: set flink_master, HOST:PORT of the job manager's REST service", "job", o.Name)
+	}
 	if err := answers(ctx, o.Master); err != nil {
 		// A job server elsewhere may reach what this process does not. One that is here would try for a minute, and not say where.
-		if o.Jar != "" || o.Streaming || o.Detach || isLocal(o.Master) && isLocal(o.Endpoint) {
+		if o.Jar != "" || o.Streaming || o.Detach || o.Follow && o.Master != "" || isLocal(o.Master) && isLocal(o.Endpoint) {
 			return result, fmt.Errorf("no job manager answers at flink_master %s: %w", o.Master, err)
 		}
 		manager = rest{}
@@ -42,6 +45,8 @@ func Submit(ctx context.Context, p *beam.Pipeline, o Options) (result jobs.Resul
 		switch first, ok, err := manager.running(ctx, o.Name); {
 		case err != nil:
 			return result, err
+		case ok && o.Follow:
+			return o.follow(ctx, manager, first)
 		case ok && !o.Upgrade:
 			slog.Info("nothing is submitted: " + twice(first).Error())
 			return jobs.Result{Outcome: jobs.There}, nil
@@ -116,10 +121,31 @@ func Submit(ctx context.Context, p *beam.Pipeline, o Options) (result jobs.Resul
 		return jobs.Result{Outcome: jobs.Detached}, nil
 	case errors.Is(err, errTwice):
 		slog.Info("the job was cancelled before it began: " + err.Error())
+		if first, ok, err := manager.running(ctx, o.Name); o.Follow && (err != nil || ok) {
+			if err != nil {
+				return result, err
+			}
+			return o.follow(ctx, manager, first)
+		}
 		return jobs.Result{Outcome: jobs.There}, nil
 	case errors.Is(err, errStopped):
 		return w.result(ctx, jobs.Stopped)
 	case err != nil:
+		return result, err
+	}
+	return w.result(ctx, jobs.Ended)
+}
+
+// follow waits for the end of a job that another launch has submitted. No job server is asked: that of the other may be gone.
+func (o Options) follow(ctx context.Context, manager rest, j job) (result jobs.Result, err error) {
+	slog.Info("nothing is submitted, its end is waited for: " + twice(j).Error())
+	tags, err := manager.tags(ctx, j.ID)
+	if err != nil {
+		return result, err
+	}
+	o.RunID = tags[RunTag]
+	w := watcher{Options: o, manager: manager, id: j.ID, found: make(chan job, 1)}
+	if err := w.watch(ctx); err != nil {
 		return result, err
 	}
 	return w.result(ctx, jobs.Ended)

@@ -46,7 +46,7 @@ var (
 // watcher follows a job to its end.
 type watcher struct {
 	Options
-	client  jobpb.JobServiceClient
+	client  jobpb.JobServiceClient // nil where it is the job of another launch
 	manager rest
 	id      string   // the job server's
 	found   chan job // has the job once it is in Flink
@@ -61,8 +61,12 @@ type watcher struct {
 func (w *watcher) watch(ctx context.Context) error {
 	following, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	server, manager := make(chan error, 1), make(chan error, 1)
-	go func() { server <- listenOn(following, w.client, w.id) }()
+	var server chan error
+	if w.client != nil {
+		server = make(chan error, 1)
+		go func() { server <- listenOn(following, w.client, w.id) }()
+	}
+	manager := make(chan error, 1)
 	if w.manager.master != "" {
 		go func() { manager <- w.follow(following) }()
 	}
@@ -76,7 +80,7 @@ func (w *watcher) watch(ctx context.Context) error {
 			server = nil
 			slog.Debug("the job server is done with the job, the job manager is not", "job", w.Name, "said", said)
 		case err := <-manager:
-			if errors.Is(err, errFailed) && said == nil {
+			if errors.Is(err, errFailed) && said == nil && server != nil {
 				select {
 				case said = <-server:
 				case <-time.After(lag):
@@ -109,7 +113,10 @@ func (w *watcher) isThere(ctx context.Context) bool {
 // cancel cancels the job, and waits for its end. The job server says that a job is cancelled as soon as it waits for it no longer; in Flink, it
 // would go on. A job that is not there may be on its way from the job server: it is waited for.
 func (w *watcher) cancel(ctx context.Context) error {
-	_, err := w.client.Cancel(ctx, &jobpb.CancelJobRequest{JobId: w.id})
+	var err error
+	if w.client != nil {
+		_, err = w.client.Cancel(ctx, &jobpb.CancelJobRequest{JobId: w.id})
+	}
 	if w.manager.master == "" {
 		return errors.Join(err, errors.New("flink_master is not given, and a job server does not cancel jobs of files"))
 	}

@@ -11,13 +11,16 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
+	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
 	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
 
 	gocmp "github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc"
 
+	"backbone/runners/jobs"
 	"backbone/transforms/lake"
 	"backbone/transforms/lake/store"
 	"backbone/transforms/run"
@@ -132,6 +135,9 @@ type fakeManager struct {
 	first     string   // state of the other
 	watermark string
 	cancelled []string
+
+	accumulators string
+	asked        int // for its state
 }
 
 func (m *fakeManager) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -158,6 +164,7 @@ func (m *fakeManager) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "GET/jobs/2/config":
 		say(`{"execution-config":{"user-config":{"backboneRunId":"now"}}}`)
 	case "GET/jobs/2/status":
+		m.asked++
 		if len(m.states) > 1 {
 			m.states = m.states[1:]
 		}
@@ -168,9 +175,15 @@ func (m *fakeManager) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		say(`{"status":%q}`, state)
 	case "GET/jobs/2/exceptions?maxExceptions=1":
 		say(`{"root-exception":"a.B: boom\n\tat a.B.c(B.java:1)\n"}`)
+	case "GET/jobs/2/accumulators":
+		say("%s", m.accumulators)
 	case "GET/jobs/2/checkpoints":
 		say(`{"latest":{"completed":{"external_path":"file:/chk-7"}}}`)
 	case "GET/jobs/2":
+		if state == "FINISHED" {
+			say(`{"jid":"2","state":"FINISHED"}`)
+			return
+		}
 		say(`{"vertices":[{"id":"a","parallelism":1,"status":"FINISHED"},{"id":"b","parallelism":2,"status":"RUNNING"}]}`)
 	case "GET/jobs/2/vertices/a/metrics":
 		say(`[]`) // a source that has ended
@@ -274,6 +287,67 @@ func TestWatchCancels(t *testing.T) {
 	}
 	if id := <-server.cancelled; id != "events_8c7d" || len(m.cancelled) != 1 || m.states[0] != "CANCELED" {
 		t.Errorf("%q was cancelled, and in Flink %v; its state is %v", id, m.cancelled, m.states)
+	}
+}
+
+// Who follows waits for the end of the job of that name that runs, without its job server, and has its counts.
+func TestFollow(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		states []string
+		cancel bool
+		want   string
+	}{
+		{name: "Ends", states: []string{"RUNNING", "RUNNING", "down", "RUNNING", "FINISHED"}},
+		{name: "Fails", states: []string{"RUNNING", "FAILED"}, want: "job failed: a.B: boom"},
+		{name: "Cancelled", states: []string{"RUNNING", "CANCELED"}, want: "was cancelled"},
+		{name: "Stopped", states: []string{"RUNNING"}, cancel: true, want: "context canceled"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			m := &fakeManager{states: test.states, accumulators: accumulatorsOf(t, user("sum", "events", "read", "AQ=="))}
+			s := httptest.NewServer(m)
+			defer s.Close()
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			if test.cancel {
+				go func() {
+					for asked := false; !asked && t.Context().Err() == nil; time.Sleep(time.Millisecond) {
+						m.mu.Lock()
+						asked = m.asked > 1
+						m.mu.Unlock()
+					}
+					cancel()
+				}()
+			}
+			o := Defaults()
+			o.Name, o.RunID, o.Lake, o.Follow = "events", "another", t.TempDir(), true
+			o.Master, o.Endpoint = s.Listener.Addr().String(), "127.0.0.1:1"
+			p, scope := beam.NewPipelineWithRoot()
+			beam.Impulse(scope)
+			result, err := Submit(ctx, p, o)
+			if test.want != "" {
+				if err == nil || !strings.Contains(err.Error(), test.want) || test.cancel != (len(m.cancelled) > 0) {
+					t.Errorf("error %v, want %q; cancelled %v", err, test.want, m.cancelled)
+				}
+				return
+			}
+			if err != nil || result.Outcome != jobs.Ended || result.Counts["events/read"] != 1 {
+				t.Errorf("Submit() = %+v, %v", result, err)
+			}
+		})
+	}
+}
+
+// Without a job manager, it is not seen whether there is a job to follow: it is submitted. One that is named has to answer.
+func TestFollowUnseen(t *testing.T) {
+	for master, want := range map[string]string{"": "no job server answers at endpoint 127.0.0.1:1", "127.0.0.1:2": "no job manager answers at flink_master 127.0.0.1:2"} {
+		o := Defaults()
+		o.Name, o.RunID, o.Lake, o.Follow, o.Endpoint, o.Master = "events", "another", t.TempDir(), true, "127.0.0.1:1", master
+		p, scope := beam.NewPipelineWithRoot()
+		beam.Impulse(scope)
+		if _, err := Submit(t.Context(), p, o); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want %q in it", err, want)
+		}
 	}
 }
 

@@ -1,6 +1,8 @@
 package launch
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -88,6 +90,35 @@ func (f *File) Lake() string {
 
 // Ordered tells whether a tick has to be done before the next one begins: each version of a catalog is as of a later time.
 func (f *File) Ordered() bool { return pipelines[f.Pipeline].ordered }
+
+// Clustered tells whether the pipeline runs as a job of a cluster, which may go on where its launcher dies.
+func (f *File) Clustered() bool { return f.Runner == RunnerFlink || f.Runner == RunnerDataflow }
+
+// streams tells whether the pipeline reads a subscription, and so does not end by itself.
+func (f *File) streams() bool {
+	for _, o := range f.Options {
+		if o.Name == "input" && slices.ContainsFunc(o.Values, func(value string) bool { return strings.HasPrefix(value, "pubsub://") }) {
+			return true
+		}
+	}
+	return false
+}
+
+// jobArgs are the flags by which a job of files is one of its tick: a launcher that comes while the job of another runs, one that has died, finds it by
+// its name and waits for its end. The name has the lake, too, since a cluster may have jobs of several. A stream is not one of its tick.
+func (f *File) jobArgs(tick time.Time) []string {
+	if !f.Clustered() || f.streams() {
+		return nil
+	}
+	lake := sha256.Sum256([]byte(f.Lake()))
+	args := []string{fmt.Sprintf("--job_name=backbone-%s-%s-%s", f.Name, strings.ToLower(tick.UTC().Format(tickLayout)), hex.EncodeToString(lake[:4]))}
+	for _, o := range f.Options {
+		if o.Name == "detach" && o.Values[0] == "true" {
+			return args
+		}
+	}
+	return append(args, "--follow")
+}
 
 // Location is the time zone of the launch.
 func (f *File) Location() *time.Location {
@@ -410,6 +441,8 @@ var reserved = map[string]string{
 	"summary": "the record of a run has it",
 	"runner":  "it has a field of its own: runner",
 	"rebuild": "windows does nothing else",
+	"follow":  "a launch waits for a job of its tick by itself",
+	"dry_run": "give it to the command: backbone launch FILE --dry_run",
 	"config":  "give it to the command: backbone --config FILE launch ...",
 }
 
@@ -420,6 +453,9 @@ func (r *reader) needed(at int) {
 		seen[o.Name] = true
 		if why := reserved[o.Name]; why != "" {
 			r.wrong(o.Line, "options."+o.Name, "leave it out: %s", why)
+		}
+		if o.Name == "job_name" && !r.file.streams() {
+			r.wrong(o.Line, "options.job_name", "leave it out: a job of files is named after the launch and its tick, so that it is found by that")
 		}
 	}
 	wanted := []string{"lake"}
@@ -490,6 +526,7 @@ func (f *File) Args(tick time.Time, previous func() (time.Time, error)) ([]strin
 	if f.Runner != "" && f.Pipeline != Windows {
 		args = append(args, "--runner="+f.Runner)
 	}
+	args = append(args, f.jobArgs(tick)...)
 	arguments := map[string]string{}
 	for _, o := range f.Options {
 		filled, err := o.fill(data)

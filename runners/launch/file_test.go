@@ -2,6 +2,7 @@ package launch
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -56,7 +57,7 @@ func TestParse(t *testing.T) {
 	// 02:00 in UTC is 03:00 in Berlin. A list's value with a comma stays one.
 	args, err := f.Args(time.Date(2026, 11, 23, 2, 0, 0, 0, time.UTC), nil)
 	if want := []string{
-		"catalog", "--runner=flink", "--lake=gs://shop/lake", "--items=gs://shop/2026-11-23/items.jsonl", `--items="gs://shop/a,b.jsonl"`,
+		"catalog", "--runner=flink", "--job_name=backbone-nightly-catalog-20261123t020000z-68a0a2b3", "--follow", "--lake=gs://shop/lake", "--items=gs://shop/2026-11-23/items.jsonl", `--items="gs://shop/a,b.jsonl"`,
 		"--as_of=2026-11-23T02:00:00Z", "--retain=7",
 	}; err != nil || !cmp.Equal(args, want) {
 		t.Errorf("arguments %q, error %v, want %q", args, err, want)
@@ -104,6 +105,9 @@ func TestMistakes(t *testing.T) {
 		{"Endless", "name: n\npipeline: interactions\noptions: {lake: l, input: \"{{ range 100000 }}xxxxxxxxxx{{ end }}\"}\n", []string{"f:3: options.input: macro: the value is longer than 65536 bytes"}},
 		{"NoLake", "name: n\npipeline: windows\noptions: {aggregate: trending}\nrunner: flink\n", []string{
 			"f:3: options.lake: it is missing", "f:3: options.from: it is missing", "f:3: options.to: it is missing", `f:4: runner: "flink" does not run windows`,
+		}},
+		{"Jobs", "name: n\npipeline: catalog\nrunner: dataflow\noptions:\n  lake: gs://shop/lake\n  job_name: mine\n  follow: false\n  dry_run: true\n", []string{
+			"f:6: options.job_name: leave it out: a job of files is named after the launch", "f:7: options.follow: leave it out", "f:8: options.dry_run: leave it out: give it to the command",
 		}},
 		{"Twice", good + "name: m\n", []string{`f:4: mapping key "name" already defined`}},
 		{"Checked", "name: n\npipeline: interactions\noptions: {lake: l, flush: 3s}\n", []string{"f:3: options.flush: no such flag"}},
@@ -175,6 +179,44 @@ func TestMacros(t *testing.T) {
 			if err != nil || got != want {
 				t.Errorf("%s is %q, error %v, want %q", test.text, got, err, want)
 			}
+		}
+	}
+}
+
+// A job of files has the name of its tick, and who launches it waits for the end of one that runs. A stream is the same at each tick.
+func TestJobArgs(t *testing.T) {
+	const files, stream = "input: gs://shop/*.jsonl", "input: pubsub://shop/events"
+	for _, test := range []struct {
+		runner string
+		more   []string
+		want   []string
+	}{
+		{"direct", []string{files}, nil},
+		{"flink", []string{files}, []string{"--job_name=backbone-n-20261122t030000z-68a0a2b3", "--follow"}},
+		{"dataflow", []string{files}, []string{"--job_name=backbone-n-20261122t030000z-68a0a2b3", "--follow"}},
+		{"dataflow", []string{files, "detach: true"}, []string{"--job_name=backbone-n-20261122t030000z-68a0a2b3", "--detach=true"}},
+		{"dataflow", []string{stream}, nil},
+		{"dataflow", []string{stream, "job_name: mine"}, []string{"--job_name=mine"}},
+		{"dataflow", []string{"input: [\"pubsub://shop/{{ .Name }}\"]", "detach: true"}, []string{"--detach=true"}},
+	} {
+		text := fmt.Sprintf("name: n\npipeline: interactions\nrunner: %s\noptions:\n  lake: gs://shop/lake\n  %s\n", test.runner, strings.Join(test.more, "\n  "))
+		f, err := Parse("f", []byte(text), nil)
+		if err != nil {
+			t.Errorf("%s: %v", text, err)
+			continue
+		}
+		args, err := f.Args(someTick, nil)
+		if err != nil {
+			t.Errorf("%s: %v", text, err)
+		}
+		var got []string
+		for _, arg := range args {
+			if strings.HasPrefix(arg, "--job_name") || strings.HasPrefix(arg, "--follow") || strings.HasPrefix(arg, "--detach") {
+				got = append(got, arg)
+			}
+		}
+		if diff := cmp.Diff(test.want, got); diff != "" {
+			t.Errorf("%s:\n%s", text, diff)
 		}
 	}
 }

@@ -15,6 +15,8 @@
 //     out, or as soon as nobody was seen to renew it for as long.
 //   - Clocks that are wrong may let two run the same tick for a moment. Pipelines commit each row once, so that is harmless for the lake; the
 //     one that has lost its lease finds out when it renews it, ends its run and records that.
+//   - A job of files on a cluster has the name of its tick. One that goes on after its launcher has died is waited for by the next, and not
+//     submitted again.
 //
 // # The record
 //

@@ -38,7 +38,8 @@ func TestMain(m *testing.M) {
 	case os.Getenv(launcherEnv) != "":
 		os.Exit(launcher(os.Getenv(launcherEnv)))
 	}
-	goleak.VerifyTestMain(m)
+	// Imported by clients of object stores, which start it when they are loaded.
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("go.opencensus.io/stats/view.(*worker).start"))
 }
 
 // pipeline does what --do says, and notes in the file --runs that it has.
@@ -48,14 +49,14 @@ func pipeline(args []string) int {
 		name, value, _ := strings.Cut(strings.TrimPrefix(arg, "--"), "=")
 		flags[name] = value
 	}
+	asked := make(chan os.Signal, 1)
+	signal.Notify(asked, syscall.SIGTERM) // before it is known to have begun
 	note, err := os.OpenFile(flags["runs"], os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return 2
 	}
 	fmt.Fprintf(note, "%d\n", os.Getpid())
 	note.Close()
-	asked := make(chan os.Signal, 1)
-	signal.Notify(asked, syscall.SIGTERM)
 	switch do := flags["do"]; do {
 	case "succeed":
 		_ = os.WriteFile(flags["summary"], []byte(`{"outcome":"done","committed":7}`), 0o600)
@@ -129,17 +130,22 @@ func program(args []string) *exec.Cmd {
 
 var someTick = time.Date(2026, 11, 22, 3, 0, 0, 0, time.UTC)
 
-// clock is that of this machine, but that it can be set. Who sleeps wakes when it is set to later.
-type clock struct{ ahead atomic.Int64 }
+// clock is that of this machine, but that it can be set. Who sleeps wakes when it is set to later, as if that time had passed, and does not mind when it
+// is set back.
+type clock struct{ ahead, passed atomic.Int64 }
 
-func (c *clock) set(now time.Time) { c.ahead.Store(int64(time.Until(now))) }
+func (c *clock) set(now time.Time) { c.jump(now.Sub(c.Now())) }
 
-func (c *clock) jump(d time.Duration) { c.ahead.Add(int64(d)) }
+func (c *clock) jump(d time.Duration) {
+	c.ahead.Add(int64(d))
+	c.passed.Add(int64(max(0, d)))
+}
 
 func (c *clock) Now() time.Time { return time.Now().Round(0).Add(time.Duration(c.ahead.Load())) }
 
 func (c *clock) Sleep(ctx context.Context, d time.Duration) error {
-	for until := c.Now().Add(d); c.Now().Before(until); {
+	began, passed := time.Now(), c.passed.Load()
+	for time.Since(began)+time.Duration(c.passed.Load()-passed) < d {
 		if err := (SystemClock{}).Sleep(ctx, time.Millisecond); err != nil {
 			return err
 		}
@@ -477,7 +483,7 @@ func TestDeadOwner(t *testing.T) {
 			if test.want == Running {
 				close(ended)
 				hurry.Wait()
-				c.ahead.Store(0)
+				c.set(time.Now())
 			}
 			r, err := l.Run(t.Context(), someTick, Options{Wait: test.wait})
 			if test.want != Running {
@@ -500,40 +506,91 @@ func TestDeadOwner(t *testing.T) {
 	}
 }
 
-// A clock that jumps ahead takes a lease that still holds. The one that has lost it ends when it renews it; there is one result, and the record
-// says of each attempt what it was.
+// A clock jumps in the middle of a run: that of who runs the tick, or that of another who then launches it. Where the other is made to believe that the lease has
+// run out, it takes the tick over: the one that has lost it ends when it renews it, there is one result, and the record says of each attempt
+// what it was. Else the other leaves the tick alone.
 func TestClockJumps(t *testing.T) {
-	w := newWorld(t, "await", "lease: 1m")
-	first, second := w.launcher(), w.launcher()
-	clocks := [2]*clock{{}, {}}
-	first.Clock, second.Clock = clocks[0], clocks[1]
-	type ended struct {
-		Report
-		err error
-	}
-	run := func(l *Launcher) <-chan ended {
-		done := make(chan ended, 1)
-		go func() {
-			r, err := l.Run(t.Context(), someTick, Options{})
-			done <- ended{r, err}
-		}()
-		return done
-	}
-	one := run(first)
-	w.await(1)
-	clocks[1].jump(24 * time.Hour)
-	two := run(second)
-	w.await(2)
-	clocks[0].jump(20 * time.Second) // it is time to renew
-	if r := <-one; !errors.Is(r.err, errLost) || r.Outcome != Lost {
-		t.Errorf("the first reports %+v, error %v, want that it has lost its lease", r.Report, r.err)
-	}
-	w.let()
-	if r := <-two; r.err != nil || r.Outcome != Succeeded || r.Already {
-		t.Errorf("the second reports %+v, error %v", r.Report, r.err)
-	}
-	if got, want := w.seen(someTick), "lost 1, succeeded 0: succeeded 0 "; got != want {
-		t.Errorf("the record says %q, want %q", got, want)
+	const day = 24 * time.Hour
+	for _, test := range []struct {
+		name    string
+		ofFirst time.Duration
+		ofOther time.Duration
+		other   Outcome // what the other reports
+		first   Outcome
+		seen    string
+	}{
+		{"OtherForward", 0, day, Succeeded, Lost, "lost 1, succeeded 0: succeeded 0 "},
+		{"OtherBack", 0, -day, Running, Succeeded, "succeeded 0: succeeded 0 "},
+		{"FirstForward", day, 0, Running, Succeeded, "succeeded 0: succeeded 0 "},
+		{"FirstBack", -day, 0, Succeeded, Lost, "lost 1, succeeded 0: succeeded 0 "},
+		{"BothForward", day, day, Running, Succeeded, "succeeded 0: succeeded 0 "},
+		{"BothBack", -day, -day, Running, Succeeded, "succeeded 0: succeeded 0 "},
+		{"FirstBackWithinWhatClocksMay", -29 * time.Second, 0, Running, Succeeded, "succeeded 0: succeeded 0 "},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, "await", "lease: 1m")
+			first, other := w.launcher(), w.launcher()
+			clocks := [2]*clock{{}, {}}
+			first.Clock, other.Clock = clocks[0], clocks[1]
+			type ended struct {
+				Report
+				err error
+			}
+			run := func(l *Launcher) <-chan ended {
+				done := make(chan ended, 1)
+				go func() {
+					r, err := l.Run(t.Context(), someTick, Options{})
+					done <- ended{r, err}
+				}()
+				return done
+			}
+			one := run(first)
+			w.await(1)
+			newest := func() lease {
+				l, err := first.Record().newestLease(t.Context(), someTick)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return l
+			}
+			// renewed has the first renew its lease, if it can, by a clock that has passed the time for it.
+			renewed := func() {
+				for before := newest().number; newest().number == before && len(one) == 0; time.Sleep(time.Millisecond) {
+					clocks[0].passed.Add(int64(time.Second))
+				}
+			}
+			clocks[0].jump(test.ofFirst)
+			renewed() // by the wrong clock
+			clocks[1].jump(test.ofOther)
+			two := run(other)
+			if test.other == Running {
+				// What the other does not believe it watches until it is renewed.
+				for len(two) == 0 {
+					renewed()
+				}
+				if r := <-two; r.err != nil || r.Outcome != Running {
+					t.Errorf("the other reports %+v, error %v, want that somebody runs it", r.Report, r.err)
+				}
+				w.let()
+			} else {
+				w.await(2)
+				for len(one) == 0 {
+					clocks[0].passed.Add(int64(time.Second)) // it is time to renew
+					time.Sleep(time.Millisecond)
+				}
+				w.let()
+				if r := <-two; r.err != nil || r.Outcome != test.other || r.Already {
+					t.Errorf("the other reports %+v, error %v, want %s", r.Report, r.err, test.other)
+				}
+			}
+			if r := <-one; errors.Is(r.err, errLost) != (test.first == Lost) || r.Outcome != test.first {
+				t.Errorf("the first reports %+v, error %v, want %s", r.Report, r.err, test.first)
+			}
+			if got := w.seen(someTick); got != test.seen {
+				t.Errorf("the record says %q, want %q", got, test.seen)
+			}
+		})
 	}
 }
 
@@ -574,14 +631,14 @@ func TestOldNumber(t *testing.T) {
 		t.Fatal(ok, err)
 	}
 	for range 4 {
-		if err := awake.renew(t.Context(), false); err != nil {
+		if err := awake.renew(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if ok, err := asleep.take(t.Context(), 1, false); ok || err != nil {
 		t.Errorf("lease 2 of 5 is taken: %v, error %v", ok, err)
 	}
-	if err := awake.renew(t.Context(), false); err != nil {
+	if err := awake.renew(t.Context()); err != nil {
 		t.Error(err)
 	}
 }

@@ -55,8 +55,14 @@ func (k *keeper) take(ctx context.Context, after int, released bool) (bool, erro
 	now := k.clock.Now().UTC()
 	next := lease{Owner: k.owner, Taken: now, Until: now.Add(k.ttl), Seconds: k.ttl.Seconds(), Released: released, number: after + 1}
 	outcome, err := k.record.commit(ctx, k.record.key(k.tick, fmt.Sprintf("lease-%06d", next.number)), next)
+	if errors.Is(err, store.ErrNotFound) {
+		return false, nil // somebody else has made it, and has removed it by now, when there was a newer one
+	}
 	if err != nil || outcome != store.Created {
 		return false, err
+	}
+	if released { // who waits for that may have taken the next one already
+		return true, nil
 	}
 	// Old leases are removed. One who has slept for long may have made a number once more that was there before: the newest counts.
 	f, err := k.record.folder(ctx, k.tick)
@@ -70,8 +76,19 @@ func (k *keeper) take(ctx context.Context, after int, released bool) (bool, erro
 	return true, nil
 }
 
+// release gives the lease back. Where somebody else has it, there is nothing to give.
+func (k *keeper) release(ctx context.Context) error {
+	err := k.renewed(ctx, true)
+	if errors.Is(err, errLost) {
+		return nil
+	}
+	return err
+}
+
 // renew takes the number after ours. It is errLost where somebody else has it.
-func (k *keeper) renew(ctx context.Context, released bool) error {
+func (k *keeper) renew(ctx context.Context) error { return k.renewed(ctx, false) }
+
+func (k *keeper) renewed(ctx context.Context, released bool) error {
 	for {
 		before := k.held.number
 		ok, err := k.take(ctx, before, released)
@@ -101,7 +118,7 @@ func (k *keeper) keep(ctx context.Context, warn func(error)) error {
 		if k.clock.Sleep(ctx, k.ttl/3) != nil {
 			return nil //nolint:nilerr // it is kept no longer
 		}
-		err := k.renew(ctx, false)
+		err := k.renew(ctx)
 		switch {
 		case ctx.Err() != nil:
 			return nil //nolint:nilerr // as above

@@ -184,7 +184,7 @@ func (l *Launcher) endedMeanwhile(ctx context.Context, k *keeper, results int) (
 	if err == nil && f.result <= results {
 		return nil, nil
 	}
-	return l.resultOf(ctx, k, f.result, errors.Join(err, k.renew(ctx, true)))
+	return l.resultOf(ctx, k, f.result, errors.Join(err, k.release(ctx)))
 }
 
 func (l *Launcher) resultOf(ctx context.Context, k *keeper, number int, err error) (*Report, error) {
@@ -245,10 +245,10 @@ func (l *Launcher) hold(ctx context.Context, k *keeper, results int, args []stri
 		return report, err
 	}
 	if report.Outcome == Stopped {
-		return report, k.renew(recording, true)
+		return report, k.release(recording)
 	}
 	// A result is of who holds the lease, also if it has slept.
-	if err := k.renew(recording, false); err != nil {
+	if err := k.renew(recording); err != nil {
 		return report, err
 	}
 	all, err := k.record.attempts(recording, k.tick)
@@ -271,7 +271,7 @@ func (l *Launcher) hold(ctx context.Context, k *keeper, results int, args []stri
 		l.Log.Warn("somebody else has run this at the same time, and has ended first", "launch", l.File.Name, "tick", k.tick, "owner", theirs.Owner.String())
 		report = reportOf(theirs, true)
 	}
-	return report, k.renew(recording, true)
+	return report, k.release(recording)
 }
 
 // attempts tries the tick until it succeeds, or there is no use in another.

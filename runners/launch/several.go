@@ -97,7 +97,11 @@ func (l *Launcher) Follow(ctx context.Context, catchUp bool) {
 	case !previous.IsZero():
 		missed, more := l.File.Schedule.Between(previous, now, max(1, l.File.CatchUp))
 		if len(missed) > 0 {
-			log.Warn("ticks were missed", "number", len(missed)+more, "since", previous, "last", missed[len(missed)-1])
+			said := "ticks were missed"
+			if !catchUp {
+				said += ", and stay so; --catch_up runs them, as many as catch_up in the launch file says"
+			}
+			log.Warn(said, "number", len(missed)+more, "since", previous, "last", missed[len(missed)-1])
 		}
 		if catchUp {
 			cursor = previous
