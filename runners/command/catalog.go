@@ -126,6 +126,7 @@ func runCatalog(ctx context.Context, env *environment, o catalogOptions, flags *
 		command: "catalog", runID: o.RunID, lake: &o.Lake, spillDir: &o.SpillDir, paths: slices.Concat(pointers(o.Users), pointers(o.Items)),
 		stdout: env.stdout,
 	})
+	o.DryRun = b != nil && b.dryRun
 	if err = errors.Join(o.complete(), err); err != nil {
 		return &UsageError{Err: err}
 	}

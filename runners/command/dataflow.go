@@ -133,7 +133,7 @@ func dataflowOf(flags *pflag.FlagSet, said dataflowOptions, r request) (*backend
 		return nil, err
 	}
 	l := dataflow.New(o)
-	b := &backend{submit: l.Submit, native: true, drain: l.Drain}
+	b := &backend{submit: l.Submit, native: true, drain: l.Drain, dryRun: said.dryRun}
 	if !o.Detach && !said.dryRun {
 		b.seen = &elsewhere{meter: l, every: lookEvery}
 	}

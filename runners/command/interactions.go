@@ -144,7 +144,7 @@ func (o *interactionsOptions) runner(flags *pflag.FlagSet, stdout io.Writer) (*b
 		paths: slices.Concat(pointers(o.Input), pointers(o.Context), []*string{&o.GeoDB}), stdout: stdout,
 	})
 	if b != nil {
-		o.Remote, o.Native, o.Lanes = true, b.native, lanes(*jobopts.Parallelism)
+		o.Remote, o.Native, o.DryRun, o.Lanes = true, b.native, b.dryRun, lanes(*jobopts.Parallelism)
 		if b.native && o.GeoDB != "" {
 			err = fmt.Errorf("geo is %q; workers of this runner have no files of their own: leave it out", o.GeoDB)
 		}

@@ -61,6 +61,8 @@ type backend struct {
 	native bool
 	// drain has a stream end in order; nil: it is told so by its lake.
 	drain func(context.Context) error
+	// dryRun says that nothing is to be written, in the lake neither.
+	dryRun bool
 }
 
 // request is what a command has to tell of its pipeline before a runner is chosen.
