@@ -18,12 +18,14 @@ import (
 	"github.com/spf13/pflag"
 
 	"backbone/pipelines/interactions"
+	"backbone/runners/dataflow/template"
 	"backbone/runners/direct"
 	"backbone/runners/jobs"
 	"backbone/schemas"
 	"backbone/schemas/mappings"
 	"backbone/transforms/lake"
 	"backbone/transforms/run"
+	"backbone/transforms/windows"
 )
 
 // interactionsOptions are what interactions was asked for.
@@ -103,6 +105,29 @@ history. A partition gets a file _SUCCESS once the watermark is --grace past its
 	f.StringVar(&options.Windows.Topic, "publish_topic", "", "`TOPIC` of Pub/Sub for updates of what is trending: projects/PROJECT/topics/TOPIC")
 	f.StringVar(&options.summary, "summary", "", "`FILE` for a summary in JSON")
 	options.profiles.flags(f)
+	template.Form{
+		Required: true, Regex: "^(gs://[^,]+(,gs://[^,]+)*|pubsub://[^/,]+/[^/,]+)$",
+		Help: "files to read, as globs gs://BUCKET/PATTERN with commas between them (JSONL, JSON, CSV, TSV, Parquet; .gz, .zst), or a subscription, as pubsub://PROJECT/SUBSCRIPTION",
+	}.Note(f, "input")
+	template.Form{
+		Regex: "^gs://[^,]+(,gs://[^,]+)*$", Type: template.ReadFile,
+		Help: "contexts to join interactions of files to, as globs gs://BUCKET/PATTERN with commas between them",
+	}.Note(f, "context")
+	template.Form{Required: true, Regex: "^gs://[^/]+(/.*)?$", Type: template.WriteFolder, Help: "the lake, as gs://BUCKET/FOLDER"}.Note(f, "lake")
+	template.Form{Regex: "^([0-9]+(m|h)|([0-9]+h)?[0-9]+m|day|month)$"}.Note(f, "window")
+	template.Form{Regex: "^projects/[^/]+/topics/[^/]+$", Type: template.Topic}.Note(f, "publish_topic")
+	template.Form{Regex: "^(" + strings.Join(windows.Tables, "|") + ")(,(" + strings.Join(windows.Tables, "|") + "))*$"}.Note(f, "aggregate")
+	template.Form{Values: []string{"user", "visitor"}}.Note(f, "session_by")
+	for name, why := range map[string]string{
+		"geo":           "workers of Dataflow have no files of their own",
+		"context_wait":  "it is of streams, which have no contexts on Dataflow",
+		"context_flush": "it is of streams, which have no contexts on Dataflow",
+		"disorder":      "it is for Pub/Sub as others than Dataflow read it",
+		"idle":          "it is for Pub/Sub as others than Dataflow read it", "max_outstanding": "it is for Pub/Sub as others than Dataflow read it",
+	} {
+		template.Leave(f.Lookup(name), why)
+	}
+	leaveFiles(f)
 	clusterFlags(f, &options.clusters)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		return runInteractions(cmd.Context(), env, options, cmd.Flags())

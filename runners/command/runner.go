@@ -13,6 +13,7 @@ import (
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/options/jobopts"
 	"github.com/spf13/pflag"
 
+	"backbone/runners/dataflow/template"
 	"backbone/runners/direct"
 	"backbone/runners/flink"
 	"backbone/runners/jobs"
@@ -88,20 +89,29 @@ func clusterDefaults() clusterOptions {
 
 func clusterFlags(f *pflag.FlagSet, o *clusterOptions) {
 	flinkFlags(f, &o.flink)
+	f.VisitAll(func(flag *pflag.Flag) {
+		if strings.HasPrefix(flag.Name, "flink_") {
+			template.Leave(flag, "it is for Flink")
+		}
+	})
+	template.Leave(f.Lookup("detach"), "the launcher of a template follows no job")
 	dataflowFlags(f, &o.dataflow)
 }
 
 // runnerOf returns what runs a pipeline as flags say, nil for the direct runner. It changes in r what the runner cannot do, and where that is of another
 // machine.
 func runnerOf(flags *pflag.FlagSet, o clusterOptions, r request) (*backend, error) {
-	switch name, _ := given(flags, "runner"); name {
-	case runnerFlink:
+	switch name, _ := given(flags, "runner"); {
+	case name == runnerFlink:
 		return flinkOf(flags, o.flink, r)
-	case runnerDataflow:
+	case isDataflow(name):
 		return dataflowOf(flags, o.dataflow, r)
 	}
 	return nil, refuseRunner(flags)
 }
+
+// isDataflow tells whether a runner is Dataflow, by its name here or the other one that it has in Beam, which Dataflow's launchers use.
+func isDataflow(name string) bool { return name == runnerDataflow || name == "DataflowRunner" }
 
 func flinkOf(flags *pflag.FlagSet, o flink.Options, r request) (*backend, error) {
 	errs := []error{refuseOthers(flags, runnerFlink)}

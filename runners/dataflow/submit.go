@@ -77,7 +77,7 @@ func (l *Launcher) Submit(ctx context.Context, p *beam.Pipeline) (result jobs.Re
 		encoder.SetIndent("", "  ")
 		return jobs.Result{Outcome: jobs.Planned}, encoder.Encode(request)
 	}
-	if o.Update {
+	if o.Update && o.TemplateLocation == "" {
 		running, _, err := l.running(ctx)
 		if err != nil {
 			return result, err
@@ -89,6 +89,9 @@ func (l *Launcher) Submit(ctx context.Context, p *beam.Pipeline) (result jobs.Re
 	}
 	if err := o.saveGraph(ctx, steps); err != nil {
 		return result, err
+	}
+	if o.TemplateLocation != "" {
+		return jobs.Result{Outcome: jobs.Planned}, o.writeTemplate(ctx, request)
 	}
 	job, err := l.create(ctx, request)
 	switch {
@@ -114,8 +117,23 @@ func (l *Launcher) Submit(ctx context.Context, p *beam.Pipeline) (result jobs.Re
 	return w.result(ctx, outcome)
 }
 
-// prepare sees that a job can be submitted, by what can be asked before anything is sent. It tells whether one of the name is there already.
+// prepare sees that a job can be submitted, by what can be asked before anything large is sent. It tells whether one of the name is there already.
 func (l *Launcher) prepare(ctx context.Context, steps []string) (there bool, err error) {
+	if l.o.TemplateLocation == "" { // of a template, nobody knows when it is launched, and whether a job of its name runs then
+		if there, err = l.isThere(ctx, steps); err != nil || there {
+			return there, err
+		}
+	}
+	for _, subscription := range l.o.Subscriptions {
+		if err := pubsub.Check(ctx, subscription); err != nil {
+			return false, err
+		}
+	}
+	return false, l.o.probe(ctx)
+}
+
+// isThere tells whether a job of the name runs, and is not one to take the place of.
+func (l *Launcher) isThere(ctx context.Context, steps []string) (there bool, err error) {
 	r, err := dial(ctx, l.o.Project, l.o.Region, l.o.Endpoint)
 	if err != nil {
 		return false, err
@@ -135,11 +153,6 @@ func (l *Launcher) prepare(ctx context.Context, steps []string) (there bool, err
 	case l.o.Update:
 		if err := l.o.canReplace(ctx, r, running, steps); err != nil {
 			return false, fmt.Errorf("job %s (%s) goes on, and cannot be updated: %w", running.Name, running.Id, err)
-		}
-	}
-	for _, subscription := range l.o.Subscriptions {
-		if err := pubsub.Check(ctx, subscription); err != nil {
-			return false, err
 		}
 	}
 	return false, nil

@@ -96,6 +96,8 @@ func Check(ctx context.Context, subscription string) error {
 	case codes.PermissionDenied:
 		slog.Warn("whether the subscription is there cannot be asked by this account; that of the workers has to read it", "subscription", subscription)
 		return nil
+	case codes.NotFound:
+		return fmt.Errorf("subscription %s: it is not there, make it first: %w", subscription, err)
 	}
 	return fmt.Errorf("subscription %s: %w", subscription, err)
 }
