@@ -109,19 +109,14 @@ func (l *labels) String() string {
 func (l *labels) Type() string { return "labels" }
 
 func (l *labels) Set(text string) error {
+	more, err := dataflow.ParseLabels(text)
+	if err != nil {
+		return err
+	}
 	if *l == nil {
 		*l = labels{}
 	}
-	if strings.HasPrefix(text, "{") {
-		return json.Unmarshal([]byte(text), l)
-	}
-	for part := range strings.SplitSeq(text, ",") {
-		name, value, ok := strings.Cut(part, "=")
-		if !ok {
-			return fmt.Errorf("%q is not of the form NAME=VALUE", part)
-		}
-		(*l)[name] = value
-	}
+	maps.Copy(*l, more)
 	return nil
 }
 

@@ -2,17 +2,20 @@ package command
 
 import (
 	"bytes"
+	"cmp"
 	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	df "google.golang.org/api/dataflow/v1b3"
 
 	"backbone/runners/dataflow/template"
 )
@@ -42,7 +45,7 @@ func isGolden(t *testing.T, name string, got []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(string(want), string(got)); diff != "" {
+	if diff := gocmp.Diff(string(want), string(got)); diff != "" {
 		t.Errorf("%s (-golden +made; go test -update_templates rewrites it):\n%s", name, diff)
 	}
 }
@@ -114,6 +117,16 @@ func TestFlexParameters(t *testing.T) {
 		cmd.Flags().VisitAll(func(f *pflag.Flag) {
 			if why, left := template.Left(f); left == names[f.Name] || left && why == "" {
 				t.Errorf("%s: flag %s is a parameter: %v; it is none because %q", pipeline, f.Name, names[f.Name], why)
+			}
+		})
+		cmd.Flags().VisitAll(func(f *pflag.Flag) {
+			if why, _ := template.Left(f); why != ofEnvironment || alsoOnDataflow[f.Name] != "" {
+				return
+			}
+			value := map[string]string{"labels": "a=b", "use_public_ips": "false", "autoscaling_algorithm": "NONE", "flexrs_goal": "COST_OPTIMIZED"}[f.Name]
+			var e df.FlexTemplateRuntimeEnvironment
+			if ok, err := template.SetEnvironment(&e, f.Name, cmp.Or(value, "1")); !ok || err != nil || reflect.ValueOf(e).IsZero() {
+				t.Errorf("%s: %s is no parameter since it is of the environment, which has no such field: %v, %v", pipeline, f.Name, ok, err)
 			}
 		})
 		for _, name := range given {

@@ -1,6 +1,7 @@
 package dataflow
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -231,11 +232,28 @@ var (
 	goals      = map[string]string{"COST_OPTIMIZED": "FLEXRS_COST_OPTIMIZED", "SPEED_OPTIMIZED": "FLEXRS_SPEED_OPTIMIZED"}
 )
 
-// AlgorithmName is Autoscaling in the words of the REST service, "" where it is not set.
-func (o Options) AlgorithmName() string { return algorithms[o.Autoscaling] }
+// Algorithms are the words of the REST service for Autoscaling.
+func Algorithms() map[string]string { return maps.Clone(algorithms) }
 
-// GoalName is FlexRS in the words of the REST service, "" where it is not set.
-func (o Options) GoalName() string { return goals[o.FlexRS] }
+// Goals are the words of the REST service for FlexRS.
+func Goals() map[string]string { return maps.Clone(goals) }
+
+// ParseLabels reads labels: a list NAME=VALUE,..., or a JSON object, which is how Beam's flag for Go has them.
+func ParseLabels(text string) (map[string]string, error) {
+	all := map[string]string{}
+	if strings.HasPrefix(text, "{") {
+		err := json.Unmarshal([]byte(text), &all)
+		return all, err
+	}
+	for part := range strings.SplitSeq(text, ",") {
+		name, value, ok := strings.Cut(part, "=")
+		if !ok {
+			return nil, fmt.Errorf("%q is not of the form NAME=VALUE", part)
+		}
+		all[name] = value
+	}
+	return all, nil
+}
 
 // validEndpoint refuses to send credentials where others could read them.
 func validEndpoint(endpoint string) error {

@@ -37,7 +37,13 @@ const dataflowBucket = "shop"
 // newDataflowWorld starts a fake, which reads the Pub/Sub server of w if there is one.
 func newDataflowWorld(t *testing.T, w *world) *dataflowWorld {
 	t.Helper()
-	o := dataflowfake.Options{Buckets: []string{dataflowBucket}}
+	return newDataflowWorldWith(t, w, dataflowfake.Options{})
+}
+
+// newDataflowWorldWith is newDataflowWorld with options of the fake.
+func newDataflowWorldWith(t *testing.T, w *world, o dataflowfake.Options) *dataflowWorld {
+	t.Helper()
+	o.Buckets = []string{dataflowBucket}
 	if w.broker != nil {
 		o.PubSub = w.broker.addr
 	}

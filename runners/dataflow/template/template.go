@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode"
 
@@ -220,13 +221,67 @@ func (t Template) Spec() ([]byte, error) {
 	return append(body, '\n'), nil
 }
 
+// SetEnvironment sets what a launch has in its environment, by the name of the flag that says it. It tells whether there is such a field.
+func SetEnvironment(e *df.FlexTemplateRuntimeEnvironment, name, value string) (ok bool, err error) {
+	number := func(to *int64) { *to, err = strconv.ParseInt(value, 10, 64) }
+	word := func(to *string, words map[string]string) {
+		if *to = words[value]; *to == "" {
+			err = fmt.Errorf("%q is none of %s", value, strings.Join(slices.Sorted(maps.Keys(words)), ", "))
+		}
+	}
+	switch name {
+	case "staging_location":
+		e.StagingLocation = value
+	case "temp_location":
+		e.TempLocation = value
+	case "service_account_email":
+		e.ServiceAccountEmail = value
+	case "machine_type":
+		e.MachineType = value
+	case "num_workers":
+		number(&e.NumWorkers)
+	case "max_num_workers":
+		number(&e.MaxWorkers)
+	case "disk_size_gb":
+		number(&e.DiskSizeGb)
+	case "autoscaling_algorithm":
+		word(&e.AutoscalingAlgorithm, dataflow.Algorithms())
+	case "flexrs_goal":
+		word(&e.FlexrsGoal, dataflow.Goals())
+	case "network":
+		e.Network = value
+	case "subnetwork":
+		e.Subnetwork = value
+	case "use_public_ips":
+		word(&e.IpConfiguration, map[string]string{"true": "WORKER_IP_PUBLIC", "false": "WORKER_IP_PRIVATE"})
+	case "worker_region":
+		e.WorkerRegion = value
+	case "worker_zone":
+		e.WorkerZone = value
+	case "dataflow_kms_key":
+		e.KmsKeyName = value
+	case "sdk_container_image":
+		e.SdkContainerImage = value
+	case "experiments":
+		e.AdditionalExperiments = append(e.AdditionalExperiments, strings.Split(value, ",")...)
+	case "labels":
+		e.AdditionalUserLabels, err = dataflow.ParseLabels(value)
+	default:
+		return false, nil
+	}
+	if err != nil {
+		err = fmt.Errorf("%s: %w", name, err)
+	}
+	return true, err
+}
+
 // environment returns options as a launch has them.
 func environment(o dataflow.Options) *df.FlexTemplateRuntimeEnvironment {
 	e := &df.FlexTemplateRuntimeEnvironment{
 		StagingLocation: o.StagingLocation, TempLocation: o.TempLocation, ServiceAccountEmail: o.ServiceAccount, MachineType: o.MachineType,
-		NumWorkers: o.Workers, MaxWorkers: o.MaxWorkers, AutoscalingAlgorithm: o.AlgorithmName(), DiskSizeGb: o.DiskSizeGB,
+		NumWorkers: o.Workers, MaxWorkers: o.MaxWorkers, AutoscalingAlgorithm: dataflow.Algorithms()[o.Autoscaling], DiskSizeGb: o.DiskSizeGB,
 		Network: o.Network, Subnetwork: o.Subnetwork, WorkerRegion: o.WorkerRegion, WorkerZone: o.WorkerZone, KmsKeyName: o.KMSKey,
-		AdditionalUserLabels: maps.Clone(o.Labels), FlexrsGoal: o.GoalName(), SdkContainerImage: o.ContainerImage, AdditionalExperiments: o.Experiments,
+		AdditionalUserLabels: maps.Clone(o.Labels), FlexrsGoal: dataflow.Goals()[o.FlexRS], SdkContainerImage: o.ContainerImage, AdditionalExperiments: o.Experiments,
 	}
 	if o.NoPublicIPs {
 		e.IpConfiguration = "WORKER_IP_PRIVATE"
