@@ -196,7 +196,9 @@ func TestDataflowClassicTemplateOfCatalog(t *testing.T) {
 	runCommand(t, "the next day", export(1)...)
 	before = d.objects("lake")
 	state, said := d.ends(launch("items-3").Id)
-	t.Logf("a launch after a later version is %s: %s", state, said)
+	if state != "JOB_STATE_FAILED" || !strings.Contains(said, "the version can't be made: another run has committed version 2") {
+		t.Errorf("a launch after a later version is %s: %s", state, said)
+	}
 	if diff := cmp.Diff(before, d.objects("lake")); diff != "" {
 		t.Errorf("a launch after a later version has changed the lake (-before +after):\n%s", diff)
 	}
