@@ -331,7 +331,7 @@ schedule: {cron: "@daily"}
 		for name, value := range tick.HTTPTarget.Headers {
 			r.Header.Set(name, value)
 		}
-		answer, err := http.DefaultClient.Do(r)
+		answer, err := new(http.Client).Do(r)
 		if err != nil {
 			t.Fatal(err)
 		}
