@@ -79,7 +79,11 @@ func Prepare(ctx context.Context, o Options) (*Plan, error) {
 	if len(p.Tables) == 0 {
 		return p, nil
 	}
-	p.DeadLetters, err = lake.Fix(ctx, st, schemas.DeadLetters.Name, lake.Layout{Window: lake.Day, Shards: 1})
+	fix := lake.Fix
+	if o.DryRun {
+		fix = lake.Foresee
+	}
+	p.DeadLetters, err = fix(ctx, st, schemas.DeadLetters.Name, lake.Layout{Window: lake.Day, Shards: 1})
 	if err != nil && !errors.Is(err, lake.ErrLayout) {
 		return nil, err
 	}
@@ -114,7 +118,11 @@ func (p *Plan) add(ctx context.Context, st *store.Store, table string, globs []s
 	if err != nil {
 		return err
 	}
-	t.Version, err = asof.Prepare(ctx, st, table, p.AsOf, p.Mode, input, p.Shards, unpacked)
+	prepare := asof.Prepare
+	if p.DryRun {
+		prepare = asof.Foresee
+	}
+	t.Version, err = prepare(ctx, st, table, p.AsOf, p.Mode, input, p.Shards, unpacked)
 	if errors.Is(err, asof.ErrDone) {
 		p.Done = append(p.Done, table)
 		return nil

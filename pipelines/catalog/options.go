@@ -37,6 +37,8 @@ type Options struct {
 	MaxRecordBytes int
 	// RunID names the launch. Required.
 	RunID string
+	// DryRun has Prepare write nothing: what is built of it is for being looked at, not for being run.
+	DryRun bool
 }
 
 // Defaults returns the options that hold where nothing else is said.

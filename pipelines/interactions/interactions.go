@@ -119,17 +119,21 @@ func layouts(ctx context.Context, st *store.Store, o Options) (map[string]lake.L
 	if o.Shards > 0 {
 		want.Shards = o.Shards
 	}
-	rows, err := lake.Fix(ctx, st, schemas.Interactions.Name, want)
+	fix := lake.Fix
+	if o.DryRun {
+		fix = lake.Foresee
+	}
+	rows, err := fix(ctx, st, schemas.Interactions.Name, want)
 	if err != nil {
 		return nil, fmt.Errorf("%w: leave --window and --shards out to use the table's own, or write to another lake", err)
 	}
-	dead, err := lake.Fix(ctx, st, schemas.DeadLetters.Name, lake.Layout{Window: lake.Day, Shards: 1})
+	dead, err := fix(ctx, st, schemas.DeadLetters.Name, lake.Layout{Window: lake.Day, Shards: 1})
 	if err != nil && !errors.Is(err, lake.ErrLayout) {
 		return nil, err
 	}
 	all := map[string]lake.Layout{schemas.Interactions.Name: rows, schemas.DeadLetters.Name: dead}
 	if o.hasContexts() {
-		contexts, err := lake.Fix(ctx, st, schemas.Contexts.Name, lake.Layout{Window: rows.Window, Shards: 1})
+		contexts, err := fix(ctx, st, schemas.Contexts.Name, lake.Layout{Window: rows.Window, Shards: 1})
 		if err != nil && !errors.Is(err, lake.ErrLayout) {
 			return nil, err
 		}

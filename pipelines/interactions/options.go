@@ -73,6 +73,8 @@ type Options struct {
 	Windows windows.Options
 	// RunID names the launch. Required.
 	RunID string
+	// DryRun has Prepare write nothing: what is built of it is for being looked at, not for being run.
+	DryRun bool
 	// Remote says that what is built runs in other processes than the launcher's: on a cluster. A stream is drained by
 	// lake.RequestDrain then.
 	Remote bool

@@ -1,11 +1,14 @@
 package command
 
 import (
+	"cmp"
 	"flag"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"backbone/runners/dataflow/template"
 
 	// The standard runners, and with them the standard flags.
 	_ "github.com/apache/beam/sdks/v2/go/pkg/beam/x/beamx"
@@ -22,6 +25,12 @@ var shownBeamFlags = map[string]string{
 	"region":           "Beam: Google Cloud `REGION`",
 	"staging_location": "Beam: gs:// `URL` where Dataflow finds the worker binary",
 	"temp_location":    "Beam: gs:// `URL` for Dataflow's temporary files",
+}
+
+// notParameters are those of Beam's flags that the Dataflow runner has a use for, and why they are no parameters of a template.
+var notParameters = map[string]string{
+	"runner": "Dataflow gives it", "job_name": "Dataflow gives it", "experiments": ofEnvironment, "worker_binary": "it is the launcher itself",
+	"worker_harness_container_image": ofEnvironment, "worker_machine_type": ofEnvironment, "zone": ofEnvironment, "no_use_public_ips": ofEnvironment,
 }
 
 // workerFlags are set by a runner for its workers, never by a person.
@@ -42,6 +51,7 @@ func addBeamFlags(cmd *cobra.Command, goflags *flag.FlagSet) {
 		if shown {
 			bridged.Usage = usage
 		}
+		template.Leave(bridged, cmp.Or(notParameters[f.Name], "it is Beam's, for other runners"))
 		cmd.Flags().AddFlag(bridged)
 	})
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"backbone/pipelines/catalog"
+	"backbone/runners/dataflow/template"
 	"backbone/runners/direct"
 	"backbone/runners/jobs"
 	"backbone/schemas"
@@ -76,6 +77,12 @@ version is as of a later time than the one before.`,
 	f.IntVar(&options.MaxRecordBytes, "max_record_bytes", options.MaxRecordBytes, "size of the largest record; a longer one is a dead letter")
 	f.StringVar(&options.summary, "summary", "", "`FILE` for a summary in JSON")
 	options.profiles.flags(f)
+	template.Form{Regex: "^gs://[^,]+(,gs://[^,]+)*$", Type: template.ReadFile, Help: "exports of users, as globs gs://BUCKET/PATTERN with commas between them"}.Note(f, "users")
+	template.Form{Regex: "^gs://[^,]+(,gs://[^,]+)*$", Type: template.ReadFile, Help: "exports of items, as globs gs://BUCKET/PATTERN with commas between them"}.Note(f, "items")
+	template.Form{Values: []string{string(asof.Full), string(asof.Delta)}}.Note(f, "mode")
+	template.Form{Required: true, Regex: "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(Z|[+-][0-9]{2}:[0-9]{2})$"}.Note(f, "as_of")
+	template.Form{Required: true, Regex: "^gs://[^/]+(/.*)?$", Type: template.WriteFolder, Help: "the lake, as gs://BUCKET/FOLDER"}.Note(f, "lake")
+	leaveFiles(f)
 	clusterFlags(f, &options.clusters)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		return runCatalog(cmd.Context(), env, options, cmd.Flags())
@@ -126,6 +133,7 @@ func runCatalog(ctx context.Context, env *environment, o catalogOptions, flags *
 		command: "catalog", runID: o.RunID, lake: &o.Lake, spillDir: &o.SpillDir, paths: slices.Concat(pointers(o.Users), pointers(o.Items)),
 		stdout: env.stdout,
 	})
+	o.DryRun = b != nil && b.dryRun
 	if err = errors.Join(o.complete(), err); err != nil {
 		return &UsageError{Err: err}
 	}

@@ -18,12 +18,14 @@ import (
 	"github.com/spf13/pflag"
 
 	"backbone/pipelines/interactions"
+	"backbone/runners/dataflow/template"
 	"backbone/runners/direct"
 	"backbone/runners/jobs"
 	"backbone/schemas"
 	"backbone/schemas/mappings"
 	"backbone/transforms/lake"
 	"backbone/transforms/run"
+	"backbone/transforms/windows"
 )
 
 // interactionsOptions are what interactions was asked for.
@@ -103,11 +105,38 @@ history. A partition gets a file _SUCCESS once the watermark is --grace past its
 	f.StringVar(&options.Windows.Topic, "publish_topic", "", "`TOPIC` of Pub/Sub for updates of what is trending: projects/PROJECT/topics/TOPIC")
 	f.StringVar(&options.summary, "summary", "", "`FILE` for a summary in JSON")
 	options.profiles.flags(f)
+	noteInteractions(f)
+	leaveFiles(f)
 	clusterFlags(f, &options.clusters)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		return runInteractions(cmd.Context(), env, options, cmd.Flags())
 	}
 	return cmd
+}
+
+// noteInteractions notes of flags what a template says of them, and which of them are none of its parameters.
+func noteInteractions(f *pflag.FlagSet) {
+	template.Form{
+		Required: true, Regex: "^(gs://[^,]+(,gs://[^,]+)*|pubsub://[^/,]+/[^/,]+)$",
+		Help: "files to read, as globs gs://BUCKET/PATTERN with commas between them (JSONL, JSON, CSV, TSV, Parquet; .gz, .zst), or a subscription, as pubsub://PROJECT/SUBSCRIPTION",
+	}.Note(f, "input")
+	template.Form{
+		Regex: "^(gs://[^,]+(,gs://[^,]+)*|pubsub://[^/,]+/[^/,]+)$",
+		Help:  "contexts to join interactions to: of files, as globs gs://BUCKET/PATTERN with commas between them; of a subscription, as pubsub://PROJECT/SUBSCRIPTION",
+	}.Note(f, "context")
+	template.Form{Required: true, Regex: "^gs://[^/]+(/.*)?$", Type: template.WriteFolder, Help: "the lake, as gs://BUCKET/FOLDER"}.Note(f, "lake")
+	template.Form{Regex: "^([0-9]+(m|h)|([0-9]+h)?[0-9]+m|day|month)$"}.Note(f, "window")
+	template.Form{Regex: "^projects/[^/]+/topics/[^/]+$", Type: template.Topic}.Note(f, "publish_topic")
+	template.Form{Regex: "^(" + strings.Join(windows.Tables, "|") + ")(,(" + strings.Join(windows.Tables, "|") + "))*$"}.Note(f, "aggregate")
+	template.Form{Values: []string{"user", "visitor"}}.Note(f, "session_by")
+	for name, why := range map[string]string{
+		"geo":             "workers of Dataflow have no files of their own",
+		"disorder":        "it is for Pub/Sub as others than Dataflow read it",
+		"idle":            "it is for Pub/Sub as others than Dataflow read it",
+		"max_outstanding": "it is for Pub/Sub as others than Dataflow read it",
+	} {
+		template.Leave(f.Lookup(name), why)
+	}
 }
 
 func (o *interactionsOptions) complete() error {
@@ -144,7 +173,7 @@ func (o *interactionsOptions) runner(flags *pflag.FlagSet, stdout io.Writer) (*b
 		paths: slices.Concat(pointers(o.Input), pointers(o.Context), []*string{&o.GeoDB}), stdout: stdout,
 	})
 	if b != nil {
-		o.Remote, o.Native, o.Lanes = true, b.native, lanes(*jobopts.Parallelism)
+		o.Remote, o.Native, o.DryRun, o.Lanes = true, b.native, b.dryRun, lanes(*jobopts.Parallelism)
 		if b.native && o.GeoDB != "" {
 			err = fmt.Errorf("geo is %q; workers of this runner have no files of their own: leave it out", o.GeoDB)
 		}

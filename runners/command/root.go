@@ -131,6 +131,7 @@ func newRoot(env *environment) *cobra.Command {
 		newPubSubCommand(env),
 		newScheduleCommand(env),
 		newShowCommand(env),
+		newTemplateCommand(env),
 		newWindowsCommand(env),
 		newVerifyCommand(env),
 		newVersionCommand(env),

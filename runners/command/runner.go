@@ -13,6 +13,7 @@ import (
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/options/jobopts"
 	"github.com/spf13/pflag"
 
+	"backbone/runners/dataflow/template"
 	"backbone/runners/direct"
 	"backbone/runners/flink"
 	"backbone/runners/jobs"
@@ -62,6 +63,8 @@ type backend struct {
 	native bool
 	// drain has a stream end in order; nil: it is told so by its lake.
 	drain func(context.Context) error
+	// dryRun says that nothing is to be written, in the lake neither.
+	dryRun bool
 }
 
 // request is what a command has to tell of its pipeline before a runner is chosen.
@@ -87,20 +90,31 @@ func clusterDefaults() clusterOptions {
 
 func clusterFlags(f *pflag.FlagSet, o *clusterOptions) {
 	flinkFlags(f, &o.flink)
+	f.VisitAll(func(flag *pflag.Flag) {
+		if strings.HasPrefix(flag.Name, "flink_") {
+			template.Leave(flag, "it is for Flink")
+		}
+	})
+	for _, name := range []string{"detach", "follow"} {
+		template.Leave(f.Lookup(name), "the launcher of a template follows no job")
+	}
 	dataflowFlags(f, &o.dataflow)
 }
 
 // runnerOf returns what runs a pipeline as flags say, nil for the direct runner. It changes in r what the runner cannot do, and where that is of another
 // machine.
 func runnerOf(flags *pflag.FlagSet, o clusterOptions, r request) (*backend, error) {
-	switch name, _ := given(flags, "runner"); name {
-	case runnerFlink:
+	switch name, _ := given(flags, "runner"); {
+	case name == runnerFlink:
 		return flinkOf(flags, o.flink, r)
-	case runnerDataflow:
+	case isDataflow(name):
 		return dataflowOf(flags, o.dataflow, r)
 	}
 	return nil, refuseRunner(flags)
 }
+
+// isDataflow tells whether a runner is Dataflow, by its name here or the other one that it has in Beam, which Dataflow's launchers use.
+func isDataflow(name string) bool { return name == runnerDataflow || name == "DataflowRunner" }
 
 func flinkOf(flags *pflag.FlagSet, o flink.Options, r request) (*backend, error) {
 	errs := []error{refuseOthers(flags, runnerFlink)}

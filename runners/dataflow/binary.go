@@ -83,7 +83,7 @@ func build(ctx context.Context, arch string) (path string, stop func(), err erro
 	stop = func() { _ = os.RemoveAll(dir) } // it is among the temporary files
 	path = filepath.Join(dir, "worker")
 	slog.Info("building the worker binary, which takes minutes the first time", "for", "linux/"+arch)
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", path, info.Path)
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", path, info.Main.Path) // main is at the top of the module
 	cmd.Env = append(os.Environ(), "GOOS=linux", "GOARCH="+arch, "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		stop()

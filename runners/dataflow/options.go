@@ -1,6 +1,7 @@
 package dataflow
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -84,6 +85,8 @@ type Options struct {
 	Detach bool
 	// Follow is, where a job of files of that name runs, to wait for its end as for that of this one.
 	Follow bool
+	// TemplateLocation is the gs:// URL of an object that gets the request, as a template; no job is made then. Default: none.
+	TemplateLocation string
 	// DryRun gets the request as JSON; nothing is sent then. Default: none.
 	DryRun io.Writer
 	// Endpoint is the URL of the REST service. Default: Google's.
@@ -132,12 +135,57 @@ func (o Options) Validate() error {
 	if o.StagingLocation == "" {
 		fail("staging_location is required on Dataflow: a folder in Cloud Storage, such as gs://my-bucket/staging")
 	}
-	for _, at := range []struct{ flag, url string }{{"staging_location", o.StagingLocation}, {"temp_location", o.TempLocation}, {"lake", o.Lake}} {
+	if _, _, err := parseURL(o.Lake); o.Lake != "" && err != nil {
+		fail("lake is %q; on Dataflow it must be a folder in Cloud Storage, gs://BUCKET/FOLDER: %w", o.Lake, err)
+	}
+	form("job_name", o.Name, jobNames, "of small letters, digits and hyphens, begin with a letter, and not end with a hyphen")
+	if o.TemplateLocation != "" {
+		if _, object, err := parseURL(o.TemplateLocation); err != nil || object == "" {
+			fail("template_location is %q; it must be an object in Cloud Storage, gs://BUCKET/OBJECT", o.TemplateLocation)
+		}
+		if o.DryRun != nil || o.Detach || o.Follow {
+			fail("template_location is %q, and no job is made, which dry_run, detach and follow are for: leave them out", o.TemplateLocation)
+		}
+	}
+	if o.NoStreamingEngine && o.Streaming {
+		fail("enable_streaming_engine is false; streams in Go need it: leave it out")
+	}
+	if o.FlexRS != "" && o.Streaming {
+		fail("flexrs_goal is %q; it is for files, a stream cannot wait: leave it out", o.FlexRS)
+	}
+	if o.Update && !o.Streaming {
+		fail("update is set; it is for streams: leave it out, files are read again")
+	}
+	if len(o.TransformNames) > 0 && !o.Update {
+		fail("transform_name_mapping is set, and update is not; names are mapped from the job that is updated: add --update, or leave it out")
+	}
+	if o.DryRun != nil && o.Detach {
+		fail("dry_run and detach are set; one of them must be left out")
+	}
+	if o.Follow && (o.Streaming || o.Detach) {
+		fail("follow is set; it is for jobs of files, whose end is waited for: leave it out, or detach")
+	}
+	errs = append(errs, o.ValidateEnvironment(), validEndpoint(o.Endpoint))
+	if o.WorkerBinary != "" {
+		errs = append(errs, checkBinary("worker_binary", o.WorkerBinary, o.arch()))
+	}
+	return errors.Join(errs...)
+}
+
+// ValidateEnvironment reports every mistake of what says where a job runs and on what, which is what a template has defaults of.
+func (o Options) ValidateEnvironment() error {
+	var errs []error
+	fail := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	form := func(flag, value string, want *regexp.Regexp, like string) {
+		if value != "" && !want.MatchString(value) {
+			fail("%s is %q; it must be %s", flag, value, like)
+		}
+	}
+	for _, at := range []struct{ flag, url string }{{"staging_location", o.StagingLocation}, {"temp_location", o.TempLocation}} {
 		if _, _, err := parseURL(at.url); at.url != "" && err != nil {
 			fail("%s is %q; on Dataflow it must be a folder in Cloud Storage, gs://BUCKET/FOLDER: %w", at.flag, at.url, err)
 		}
 	}
-	form("job_name", o.Name, jobNames, "of small letters, digits and hyphens, begin with a letter, and not end with a hyphen")
 	form("service_account_email", o.ServiceAccount, accounts, "the e-mail address of a service account")
 	form("dataflow_kms_key", o.KMSKey, keys, "projects/PROJECT/locations/LOCATION/keyRings/RING/cryptoKeys/KEY")
 	form("subnetwork", o.Subnetwork, subnetworks, "regions/REGION/subnetworks/NAME, or the whole URL of one")
@@ -172,12 +220,6 @@ func (o Options) Validate() error {
 	if o.FlexRS != "" && goals[o.FlexRS] == "" {
 		fail("flexrs_goal is %q; it must be %s", o.FlexRS, strings.Join(slices.Sorted(maps.Keys(goals)), " or "))
 	}
-	if o.FlexRS != "" && o.Streaming {
-		fail("flexrs_goal is %q; it is for files, a stream cannot wait: leave it out", o.FlexRS)
-	}
-	if o.NoStreamingEngine && o.Streaming {
-		fail("enable_streaming_engine is false; streams in Go need it: leave it out")
-	}
 	if o.Prime && (o.MachineType != "" || o.FlexRS != "") {
 		fail("dataflow_prime is set, and machine_type is %q, flexrs_goal is %q; Prime chooses machines by itself: leave them out", o.MachineType, o.FlexRS)
 	}
@@ -185,22 +227,6 @@ func (o Options) Validate() error {
 		if strings.HasPrefix(e, "disable_runner_v2") || e == "disable_prime_runner_v2" || e == "disable_portable_runner" {
 			fail("experiments has %q; pipelines in Go need Runner v2: leave it out", e)
 		}
-	}
-	if o.Update && !o.Streaming {
-		fail("update is set; it is for streams: leave it out, files are read again")
-	}
-	if len(o.TransformNames) > 0 && !o.Update {
-		fail("transform_name_mapping is set, and update is not; names are mapped from the job that is updated: add --update, or leave it out")
-	}
-	if o.DryRun != nil && o.Detach {
-		fail("dry_run and detach are set; one of them must be left out")
-	}
-	if o.Follow && (o.Streaming || o.Detach) {
-		fail("follow is set; it is for jobs of files, whose end is waited for: leave it out, or detach")
-	}
-	errs = append(errs, validEndpoint(o.Endpoint))
-	if o.WorkerBinary != "" {
-		errs = append(errs, checkBinary("worker_binary", o.WorkerBinary, o.arch()))
 	}
 	return errors.Join(errs...)
 }
@@ -210,6 +236,29 @@ var (
 	algorithms = map[string]string{"NONE": "AUTOSCALING_ALGORITHM_NONE", "THROUGHPUT_BASED": "AUTOSCALING_ALGORITHM_BASIC"}
 	goals      = map[string]string{"COST_OPTIMIZED": "FLEXRS_COST_OPTIMIZED", "SPEED_OPTIMIZED": "FLEXRS_SPEED_OPTIMIZED"}
 )
+
+// Algorithms are the words of the REST service for Autoscaling.
+func Algorithms() map[string]string { return maps.Clone(algorithms) }
+
+// Goals are the words of the REST service for FlexRS.
+func Goals() map[string]string { return maps.Clone(goals) }
+
+// ParseLabels reads labels: a list NAME=VALUE,..., or a JSON object, which is how Beam's flag for Go has them.
+func ParseLabels(text string) (map[string]string, error) {
+	all := map[string]string{}
+	if strings.HasPrefix(text, "{") {
+		err := json.Unmarshal([]byte(text), &all)
+		return all, err
+	}
+	for part := range strings.SplitSeq(text, ",") {
+		name, value, ok := strings.Cut(part, "=")
+		if !ok {
+			return nil, fmt.Errorf("%q is not of the form NAME=VALUE", part)
+		}
+		all[name] = value
+	}
+	return all, nil
+}
 
 // validEndpoint refuses to send credentials where others could read them.
 func validEndpoint(endpoint string) error {

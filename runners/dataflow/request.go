@@ -132,7 +132,7 @@ func (o Options) request(p *pipepb.Pipeline, s staged) (*df.Job, error) {
 	}
 	labels[runLabel] = o.label()
 	j := &df.Job{
-		ProjectId: o.Project, Location: o.Region, Name: o.Name, Type: kind, ClientRequestId: o.RunID, Labels: labels, TransformNameMapping: o.TransformNames,
+		ProjectId: o.Project, Location: o.Region, Name: o.Name, Type: kind, ClientRequestId: o.requestID(), Labels: labels, TransformNameMapping: o.TransformNames,
 		Environment: &df.Environment{
 			Experiments: o.experiments(), FlexResourceSchedulingGoal: goals[o.FlexRS], ServiceAccountEmail: o.ServiceAccount,
 			ServiceKmsKeyName: o.KMSKey, ServiceOptions: services, TempStoragePrefix: o.temp(),
@@ -161,6 +161,14 @@ func (o Options) request(p *pipepb.Pipeline, s staged) (*df.Job, error) {
 		*m.at = text
 	}
 	return j, nil
+}
+
+// requestID is what Dataflow knows a request by that comes again. A template has none: what is launched of it is another job each time.
+func (o Options) requestID() string {
+	if o.TemplateLocation != "" {
+		return ""
+	}
+	return o.RunID
 }
 
 // label is the value of runLabel.

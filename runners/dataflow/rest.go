@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -53,22 +54,45 @@ type Error struct {
 	Status string
 	// Message is what it has said.
 	Message string
+	// Reason is its word for why, such as SERVICE_DISABLED or quotaExceeded; "" where it has none.
+	Reason string
+	// Permission is the one that is missing, such as dataflow.jobs.create; "" where it is not named.
+	Permission string
+	// Service is the API that is asked, such as dataflow.googleapis.com; "" where it is not named.
+	Service string
 }
 
 // Error returns code, status and message, and what to do where that is known.
 func (e *Error) Error() string {
 	text := fmt.Sprintf("%d %s: %s", e.Code, e.Status, e.Message)
-	if hint := hints[e.Code]; hint != "" {
+	if hint := e.hint(); hint != "" {
 		text += "; " + hint
 	}
 	return text
 }
 
-var hints = map[int]string{
-	http.StatusUnauthorized:    "the credentials are refused: log in by gcloud auth application-default login",
-	http.StatusForbidden:       "whoever submits a job needs the role roles/dataflow.developer and objects of staging_location, and the project the Dataflow API enabled",
-	http.StatusTooManyRequests: "a quota of the project is used up: wait, or ask for more of it",
+// quotas are the reasons that speak of one.
+var quotas = []string{"quotaExceeded", "dailyLimitExceeded", "rateLimitExceeded", "userRateLimitExceeded", "RATE_LIMIT_EXCEEDED", "RESOURCE_QUOTA_EXCEEDED"}
+
+// hint is what to do about it; "" where that is not known.
+func (e *Error) hint() string {
+	switch {
+	case e.Code == http.StatusUnauthorized:
+		return "the credentials are refused: log in by gcloud auth application-default login"
+	case e.Code == http.StatusTooManyRequests || slices.Contains(quotas, e.Reason):
+		return "a quota of the project is used up: wait, or ask for more of it"
+	case e.Code != http.StatusForbidden:
+		return ""
+	case e.Reason == "SERVICE_DISABLED" || e.Reason == "accessNotConfigured":
+		return fmt.Sprintf("the API is not enabled: gcloud services enable %s", cmp.Or(e.Service, "dataflow.googleapis.com"))
+	case e.Permission != "":
+		return fmt.Sprintf("whoever submits a job needs the permission %s: roles/dataflow.developer has those of jobs, roles/storage.objectAdmin those of objects", e.Permission)
+	}
+	return "whoever submits a job needs the role roles/dataflow.developer and objects of staging_location, and the project the Dataflow API enabled"
 }
+
+// permissions are named in messages in two ways: "Permission 'a.b.c' denied" and "does not have a.b.c access".
+var permissions = regexp.MustCompile(`(?:[Pp]ermission '?|does not have )([a-z]+\.[a-zA-Z]+\.[a-zA-Z]+)\b`)
 
 // plain returns an error of Google's client libraries as an *Error, others as they are.
 func plain(err error) error {
@@ -79,11 +103,25 @@ func plain(err error) error {
 	e := &Error{Code: g.Code, Status: strings.ToUpper(http.StatusText(g.Code)), Message: strings.Join(strings.Fields(g.Message), " ")}
 	var body struct {
 		Error struct {
-			Status string `json:"status"`
+			Status  string `json:"status"`
+			Details []struct {
+				Reason   string            `json:"reason"`
+				Metadata map[string]string `json:"metadata"`
+			} `json:"details"`
 		} `json:"error"`
 	}
 	if json.Unmarshal([]byte(g.Body), &body) == nil && body.Error.Status != "" {
 		e.Status = body.Error.Status
+	}
+	for _, d := range body.Error.Details {
+		e.Reason = cmp.Or(e.Reason, d.Reason)
+		e.Permission, e.Service = cmp.Or(e.Permission, d.Metadata["permission"]), cmp.Or(e.Service, d.Metadata["service"])
+	}
+	for _, item := range g.Errors {
+		e.Reason = cmp.Or(e.Reason, item.Reason)
+	}
+	if found := permissions.FindStringSubmatch(e.Message); found != nil {
+		e.Permission = cmp.Or(e.Permission, found[1])
 	}
 	if e.Message == "" {
 		e.Message = "the reply has no more to say"

@@ -3,15 +3,19 @@ package dataflow
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"os"
+	"strings"
 	"time"
 
 	"cloud.google.com/go/storage"
+	df "google.golang.org/api/dataflow/v1b3"
+	"google.golang.org/api/iterator"
 )
 
 // bucket is Cloud Storage, as whoever submits a job sees it.
@@ -34,20 +38,75 @@ func (b bucket) object(url string) (*storage.ObjectHandle, error) {
 	return b.client.Bucket(name).Object(object), nil
 }
 
-// stage puts what a job is made of into Cloud Storage. What is small comes first: by it is seen that one may write, before what is large is sent.
-func (o Options) stage(ctx context.Context, s staged) (err error) {
+// withStorage does something with Cloud Storage.
+func withStorage(ctx context.Context, do func(bucket) error) (err error) {
 	b, err := openStorage(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, b.client.Close()) }()
-	if err := b.write(ctx, s.modelURL, bytes.NewReader(s.model)); err != nil {
-		return fmt.Errorf("staging_location %s cannot be written to: %w", o.StagingLocation, err)
+	return do(b)
+}
+
+// probe sees that one may write wherever something is staged, and that the bucket of the lake is there, before what is large is made or sent.
+func (o Options) probe(ctx context.Context) error {
+	return withStorage(ctx, func(b bucket) error {
+		for _, at := range []struct{ flag, url, object string }{
+			{"staging_location", o.StagingLocation, strings.TrimRight(o.StagingLocation, "/") + "/jobs/" + o.RunID + "/probe"},
+			{"temp_location", o.temp(), o.temp() + "/backbone-" + o.RunID},
+			{"template_location", o.TemplateLocation, o.TemplateLocation + ".probe-" + o.RunID},
+		} {
+			if at.url == "" {
+				continue
+			}
+			if err := b.probe(ctx, at.object); err != nil {
+				return fmt.Errorf("%s %s cannot be written to: %w", at.flag, at.url, err)
+			}
+		}
+		return b.readable(ctx, o.Lake)
+	})
+}
+
+// readable sees that a folder can be read.
+func (b bucket) readable(ctx context.Context, url string) error {
+	name, folder, err := parseURL(url)
+	if err != nil {
+		return fmt.Errorf("lake %s: %w", url, err)
 	}
-	if err := b.probe(ctx, o.temp()+"/backbone-"+o.RunID); err != nil {
-		return fmt.Errorf("temp_location %s cannot be written to: %w", o.temp(), err)
+	all := b.client.Bucket(name).Objects(ctx, &storage.Query{Prefix: folder + "/"})
+	all.PageInfo().MaxSize = 1
+	if _, err := all.Next(); err != nil && !errors.Is(err, iterator.Done) {
+		return fmt.Errorf("lake %s cannot be read: %w", url, missing(err))
 	}
-	return b.sendWorker(ctx, s)
+	return nil
+}
+
+// stage puts what a job is made of into Cloud Storage.
+func (o Options) stage(ctx context.Context, s staged) error {
+	return withStorage(ctx, func(b bucket) error {
+		if err := b.write(ctx, s.modelURL, bytes.NewReader(s.model)); err != nil {
+			return fmt.Errorf("staging_location %s cannot be written to: %w", o.StagingLocation, err)
+		}
+		return b.sendWorker(ctx, s)
+	})
+}
+
+// writeTemplate writes the request for a job to where templates are launched from, in the place of what was there.
+func (o Options) writeTemplate(ctx context.Context, request *df.Job) error {
+	body, err := json.MarshalIndent(request, "", "  ")
+	if err != nil {
+		return fmt.Errorf("template: %w", err)
+	}
+	if err := WriteObject(ctx, o.TemplateLocation, body); err != nil {
+		return fmt.Errorf("template_location %s cannot be written to: %w", o.TemplateLocation, err)
+	}
+	slog.Info("the template is written, and no job was made", "template", o.TemplateLocation)
+	return nil
+}
+
+// WriteObject writes an object of Cloud Storage, in the place of one that was there. The url is gs://BUCKET/OBJECT.
+func WriteObject(ctx context.Context, url string, body []byte) error {
+	return withStorage(ctx, func(b bucket) error { return b.write(ctx, url, bytes.NewReader(body)) })
 }
 
 // probe writes an object, and removes it.

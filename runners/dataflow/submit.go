@@ -79,7 +79,7 @@ func (l *Launcher) Submit(ctx context.Context, p *beam.Pipeline) (result jobs.Re
 		encoder.SetIndent("", "  ")
 		return jobs.Result{Outcome: jobs.Planned}, encoder.Encode(request)
 	}
-	if o.Update {
+	if o.Update && o.TemplateLocation == "" {
 		running, _, err := l.running(ctx)
 		if err != nil {
 			return result, err
@@ -91,6 +91,9 @@ func (l *Launcher) Submit(ctx context.Context, p *beam.Pipeline) (result jobs.Re
 	}
 	if err := o.saveGraph(ctx, steps); err != nil {
 		return result, err
+	}
+	if o.TemplateLocation != "" {
+		return jobs.Result{Outcome: jobs.Planned}, o.writeTemplate(ctx, request)
 	}
 	job, there, err := l.create(ctx, request)
 	switch {
@@ -131,9 +134,24 @@ func (l *Launcher) isThere(ctx context.Context, j *df.Job) (jobs.Result, error) 
 	return l.follow(ctx, j.Id)
 }
 
-// prepare sees that a job can be submitted, by what can be asked before anything is sent. It returns the job of the name that is there already, nil
+// prepare sees that a job can be submitted, by what can be asked before anything large is sent. It returns the job of the name that is there already, nil
 // where there is none.
 func (l *Launcher) prepare(ctx context.Context, steps []string) (there *df.Job, err error) {
+	if l.o.TemplateLocation == "" { // of a template, nobody knows when it is launched, and whether a job of its name runs then
+		if there, err = l.inTheWay(ctx, steps); err != nil || there != nil {
+			return there, err
+		}
+	}
+	for _, subscription := range l.o.Subscriptions {
+		if err := pubsub.Check(ctx, subscription); err != nil {
+			return nil, err
+		}
+	}
+	return nil, l.o.probe(ctx)
+}
+
+// inTheWay returns the job of the name that runs, nil where there is none, or one to take the place of.
+func (l *Launcher) inTheWay(ctx context.Context, steps []string) (there *df.Job, err error) {
 	r, err := dial(ctx, l.o.Project, l.o.Region, l.o.Endpoint)
 	if err != nil {
 		return nil, err
@@ -152,11 +170,6 @@ func (l *Launcher) prepare(ctx context.Context, steps []string) (there *df.Job, 
 	case l.o.Update:
 		if err := l.o.canReplace(ctx, r, running, steps); err != nil {
 			return nil, fmt.Errorf("job %s (%s) goes on, and cannot be updated: %w", running.Name, running.Id, err)
-		}
-	}
-	for _, subscription := range l.o.Subscriptions {
-		if err := pubsub.Check(ctx, subscription); err != nil {
-			return nil, err
 		}
 	}
 	return nil, nil

@@ -7,14 +7,24 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"cloud.google.com/go/pubsub/v2/pstest"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 	"github.com/google/go-cmp/cmp"
+	df "google.golang.org/api/dataflow/v1b3"
+	"google.golang.org/api/iterator"
+	"google.golang.org/api/option"
 
 	"backbone/runners/jobs"
 	"backbone/testing/dataflowfake"
@@ -134,6 +144,13 @@ func TestRefused(t *testing.T) {
 		{"Rights to create", dataflowfake.Fault{Call: "create", Code: 403, Message: "no"}, nil, "create job backbone-stream in project my-shop, europe-west1: 403 PERMISSION_DENIED: no"},
 		{"Quota", dataflowfake.Fault{Call: "create", Code: 429, Message: "too many", Times: -1}, nil, "429 RESOURCE_EXHAUSTED: too many; a quota"},
 		{"Several lines", dataflowfake.Fault{Call: "create", Code: 400, Message: "one\n two"}, nil, "400 INVALID_ARGUMENT: one two"},
+		{"Right by name", dataflowfake.Fault{Call: "list", Code: 403, Message: "no", Reason: "IAM_PERMISSION_DENIED", Details: map[string]string{"permission": "dataflow.jobs.list"}}, nil, "403 PERMISSION_DENIED: no; whoever submits a job needs the permission dataflow.jobs.list: "},
+		{"Right by name, in words", dataflowfake.Fault{Call: "create", Code: 403, Message: "Permission 'dataflow.jobs.create' denied on project: 'my-shop'"}, nil, "needs the permission dataflow.jobs.create: "},
+		{"API", dataflowfake.Fault{Call: "list", Code: 403, Message: "off", Reason: "SERVICE_DISABLED", Details: map[string]string{"service": "dataflow.googleapis.com"}}, nil, "403 PERMISSION_DENIED: off; the API is not enabled: gcloud services enable dataflow.googleapis.com"},
+		{"Quota as a right", dataflowfake.Fault{Call: "list", Code: 403, Message: "too many", Reason: "quotaExceeded"}, nil, "403 PERMISSION_DENIED: too many; a quota of the project is used up"},
+		{"Bucket of temporary files", dataflowfake.Fault{}, func(o *Options) { o.TempLocation = "gs://nowhere/a" }, "temp_location gs://nowhere/a cannot be written to: the bucket is not there, make it first"},
+		{"Bucket of the lake", dataflowfake.Fault{}, func(o *Options) { o.Lake = "gs://nowhere/a" }, "lake gs://nowhere/a cannot be read: the bucket is not there, make it first"},
+		{"Bucket of the template", dataflowfake.Fault{}, func(o *Options) { o.TemplateLocation = "gs://nowhere/a" }, "template_location gs://nowhere/a cannot be written to: the bucket is not there, make it first"},
 		{"Bucket", dataflowfake.Fault{}, func(o *Options) { o.StagingLocation = "gs://nowhere/a" }, "staging_location gs://nowhere/a cannot be written to: the bucket is not there, make it first"},
 		{"Nothing to update", dataflowfake.Fault{}, func(o *Options) { o.Update, o.Streaming = true, true }, "update is set, and no job backbone-stream runs"},
 	} {
@@ -155,6 +172,149 @@ func TestRefused(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What Cloud Storage forbids, and a subscription that is not there, end a launch before its binary is sent, or built.
+func TestForbidden(t *testing.T) {
+	denied := func(permission string) string {
+		return `{"error":{"code":403,"message":"me@shop does not have ` + permission + ` access to the Google Cloud Storage object.","errors":[{"reason":"forbidden"}]}}`
+	}
+	quota := `{"error":{"code":403,"message":"The quota is used up.","errors":[{"reason":"quotaExceeded"}]}}`
+	off := `{"error":{"code":403,"message":"Cloud Storage JSON API has not been used in project 1 before.","errors":[{"reason":"accessNotConfigured"}],"details":[{"@type":"type.googleapis.com/google.rpc.ErrorInfo","reason":"SERVICE_DISABLED","metadata":{"service":"storage.googleapis.com"}}]}}`
+	for _, test := range []struct {
+		name   string
+		method string
+		path   string // what is asked for has it in its URL
+		body   string
+		want   string
+	}{
+		{"Staging", http.MethodPost, "staging%2Fjobs", denied("storage.objects.create"), "staging_location gs://shop/staging/ cannot be written to: 403 FORBIDDEN: me@shop does not have storage.objects.create access to the Google Cloud Storage object.; whoever submits a job needs the permission storage.objects.create: "},
+		{"Temporary files", http.MethodPost, "staging%2Ftmp", denied("storage.objects.create"), "temp_location gs://shop/staging/tmp cannot be written to: 403 FORBIDDEN"},
+		{"Lake", http.MethodGet, "prefix=lake", denied("storage.objects.list"), "lake gs://shop/lake cannot be read: 403 FORBIDDEN: me@shop does not have storage.objects.list access to the Google Cloud Storage object.; whoever submits a job needs the permission storage.objects.list: "},
+		{"Quota", http.MethodPost, "staging%2Fjobs", quota, "403 FORBIDDEN: The quota is used up.; a quota of the project is used up"},
+		{"API", http.MethodPost, "staging%2Fjobs", off, "the API is not enabled: gcloud services enable storage.googleapis.com"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := service(t)
+			behind, err := url.Parse("http://" + os.Getenv("STORAGE_EMULATOR_HOST"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			proxy := httputil.NewSingleHostReverseProxy(behind)
+			var refused atomic.Int64
+			front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				body, err := io.ReadAll(r.Body)
+				if err != nil {
+					t.Error(err)
+				}
+				r.Body = io.NopCloser(bytes.NewReader(body))
+				asked := r.URL.RawQuery + " " + url.QueryEscape(string(body)) // the name of an object is in one of them
+				if r.Method == test.method && strings.Contains(asked, test.path) {
+					refused.Add(1)
+					w.Header().Set("Content-Type", "application/json")
+					w.WriteHeader(http.StatusForbidden)
+					_, _ = io.WriteString(w, test.body) // whoever asked is there
+					return
+				}
+				proxy.ServeHTTP(w, r)
+			}))
+			defer front.Close()
+			t.Setenv("STORAGE_EMULATOR_HOST", strings.TrimPrefix(front.URL, "http://"))
+			o := batch(t, s)
+			_, err = New(o).Submit(t.Context(), pipeline())
+			if err == nil || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "\n") {
+				t.Errorf("Submit() = %v, want %q in it, in a line", err, test.want)
+			}
+			if n := len(s.Requests()); n != 0 || refused.Load() == 0 {
+				t.Errorf("%d jobs after %d refusals, want none", n, refused.Load())
+			}
+			nothingSent(t, s)
+		})
+	}
+	t.Run("Subscription", func(t *testing.T) {
+		s := service(t)
+		broker := pstest.NewServer()
+		defer func() { _ = broker.Close() }()
+		t.Setenv("PUBSUB_EMULATOR_HOST", broker.Addr)
+		o := good(t, s.Endpoint())
+		o.Subscriptions = []string{"projects/my-shop/subscriptions/nothing"}
+		_, err := New(o).Submit(t.Context(), pipeline())
+		if err == nil || !strings.Contains(err.Error(), "subscription projects/my-shop/subscriptions/nothing: it is not there") || strings.Contains(err.Error(), "\n") {
+			t.Errorf("Submit() = %v", err)
+		}
+		nothingSent(t, s)
+	})
+}
+
+// nothingSent sees that no binary was sent, and that nothing is left of what was tried.
+func nothingSent(t *testing.T, s *dataflowfake.Server) {
+	t.Helper()
+	for all := s.Storage().Bucket("shop").Objects(t.Context(), nil); ; {
+		o, err := all.Next()
+		if errors.Is(err, iterator.Done) {
+			return
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Errorf("%s was written", o.Name)
+	}
+}
+
+// A template is the request, but for what makes it one of a launch; no job is made, and none is asked for.
+func TestTemplate(t *testing.T) {
+	s := service(t)
+	o := batch(t, s)
+	o.TemplateLocation = "gs://shop/templates/nightly"
+	if result, err := New(o).Submit(t.Context(), pipeline()); err != nil || result.Outcome != jobs.Planned {
+		t.Fatalf("Submit() = %+v, %v", result, err)
+	}
+	if n := len(s.Requests()) + s.Calls("list") + s.Calls("create"); n != 0 {
+		t.Errorf("%d jobs and calls, want none", n)
+	}
+	launch := func(name string) *df.Job {
+		answer, err := clientOf(t, s).Templates.Launch(o.Project, o.Region, &df.LaunchTemplateParameters{
+			JobName: name, Environment: &df.RuntimeEnvironment{MaxWorkers: 7, AdditionalUserLabels: map[string]string{"team": "search"}},
+		}).GcsPath(o.TemplateLocation).Do()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return answer.Job
+	}
+	first, second := launch("one"), launch("two")
+	if first.Id == second.Id {
+		t.Error("the second launch is the job of the first")
+	}
+	made := s.Requests()
+	if len(made) != 2 {
+		t.Fatalf("%d jobs, want 2", len(made))
+	}
+	for i, name := range []string{"one", "two"} {
+		r := made[i]
+		if r.Name != name || r.ClientRequestId != "" || r.Labels["team"] != "search" || r.Environment.WorkerPools[0].AutoscalingSettings.MaxNumWorkers != 7 {
+			t.Errorf("job %d is %+v", i, r)
+		}
+	}
+	// By the other call, and what is refused.
+	if _, err := clientOf(t, s).Templates.Create(o.Project, o.Region, &df.CreateJobFromTemplateRequest{JobName: "three", GcsPath: o.TemplateLocation}).Do(); err != nil {
+		t.Error(err)
+	}
+	if _, err := clientOf(t, s).Templates.Launch(o.Project, o.Region, &df.LaunchTemplateParameters{JobName: "four", Parameters: map[string]string{"input": "x"}}).GcsPath(o.TemplateLocation).Do(); err == nil || !strings.Contains(err.Error(), "Unrecognized parameter") {
+		t.Errorf("a launch with a parameter: %v", err)
+	}
+	if _, err := clientOf(t, s).Templates.Launch(o.Project, o.Region, &df.LaunchTemplateParameters{JobName: "five"}).GcsPath("gs://shop/nothing").Do(); err == nil {
+		t.Error("a template that is not there was launched")
+	}
+}
+
+// clientOf is a client of a fake, as that of Google is made.
+func clientOf(t *testing.T, s *dataflowfake.Server) *df.ProjectsLocationsService {
+	t.Helper()
+	client, err := df.NewService(t.Context(), option.WithEndpoint(s.Endpoint()), option.WithoutAuthentication())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return client.Projects.Locations
 }
 
 // A stream is found by its name, drained, cancelled, and replaced by one of the same graph.

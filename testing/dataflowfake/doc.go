@@ -11,6 +11,9 @@
 // A worker that ends before its job does, or a function that fails, has its work done again, as often as Dataflow does: four times. Here that is
 // all of the job's work. Messages that were acknowledged come again with it, out of the memory of the fake.
 //
+// Templates are launched, too. Of a classic one the job is what the template has. Of a Flex Template a program makes it that stands for its image, called as
+// Google's launcher is known to call one.
+//
 // What goes wrong can be ordered: see [Server.Order].
 //
 // # Limits
@@ -18,6 +21,8 @@
 //   - A job has one worker. There is no autoscaling, no Streaming Engine, and no state that an update could take over but messages: they all
 //     come again to the job that takes the place of another.
 //   - Of a request, it is checked what Dataflow is known to refuse. Most options of workers have no effect.
+//   - Which flags Google's launcher gives, and in which form, is after its pages and those of Beam. Parameters of a template are those of its metadata and no
+//     others.
 //   - Credentials are neither needed nor looked at.
 //   - The state of jobs is in memory.
 package dataflowfake

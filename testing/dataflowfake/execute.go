@@ -60,7 +60,7 @@ func (s *Server) work(j *job) (state string, err error) {
 	if asked, _ := j.order(); asked == "" {
 		j.become(stateRunning)
 	}
-	j.say(basic, "Worker configuration: "+j.request.Environment.WorkerPools[0].MachineType+" in "+j.region+".")
+	j.say(basic, "Worker configuration: "+j.wanted().Environment.WorkerPools[0].MachineType+" in "+j.region+".")
 	for n := 1; ; n++ {
 		a := &attempt{id: fmt.Sprintf("%s-%d", j.id, n), binary: binary, options: options, lost: make(chan struct{}), tally: newTally()}
 		cause := s.attempt(ctx, j, a, proto.CloneOf(pipeline))
@@ -87,7 +87,7 @@ func (j *job) idle() (state string) {
 	asked, more := j.order()
 	if asked == "" {
 		j.become(stateRunning)
-		if j.request.Type == "JOB_TYPE_BATCH" {
+		if j.wanted().Type == "JOB_TYPE_BATCH" {
 			return stateDone
 		}
 		<-more
@@ -104,7 +104,7 @@ func (s *Server) fetch(ctx context.Context, j *job) (p *pipepb.Pipeline, binary,
 			Hash string `json:"pipelineProtoHash"`
 		} `json:"options"`
 	}
-	raw := j.request.Environment.SdkPipelineOptions
+	raw := j.wanted().Environment.SdkPipelineOptions
 	if err := json.Unmarshal(raw, &said); err != nil {
 		return nil, "", "", fmt.Errorf("options of the pipeline: %w", err)
 	}
@@ -144,6 +144,17 @@ func (s *Server) fetch(ctx context.Context, j *job) (p *pipepb.Pipeline, binary,
 
 // read reads an object, which has to have a hash.
 func (s *Server) read(ctx context.Context, url, hash string) (body []byte, err error) {
+	if body, err = s.object(ctx, url); err != nil {
+		return nil, err
+	}
+	if sum := sha256.Sum256(body); hex.EncodeToString(sum[:]) != hash {
+		return nil, fmt.Errorf("%s has not the hash %s that the job says", url, hash)
+	}
+	return body, nil
+}
+
+// object reads an object.
+func (s *Server) object(ctx context.Context, url string) (body []byte, err error) {
 	bucket, name, ok := strings.Cut(strings.TrimPrefix(url, "gs://"), "/")
 	if !ok || !strings.HasPrefix(url, "gs://") {
 		return nil, fmt.Errorf("%q is no object of Cloud Storage", url)
@@ -155,9 +166,6 @@ func (s *Server) read(ctx context.Context, url, hash string) (body []byte, err e
 	defer func() { err = errors.Join(err, r.Close()) }()
 	if body, err = io.ReadAll(io.LimitReader(r, maxStaged)); err != nil {
 		return nil, fmt.Errorf("%s: %w", url, err)
-	}
-	if sum := sha256.Sum256(body); hex.EncodeToString(sum[:]) != hash {
-		return nil, fmt.Errorf("%s has not the hash %s that the job says", url, hash)
 	}
 	return body, nil
 }
@@ -180,7 +188,7 @@ func (s *Server) attempt(ctx context.Context, j *job, a *attempt, p *pipepb.Pipe
 		return fmt.Errorf("sources of Pub/Sub: %w", err)
 	}
 	options := &structpb.Struct{}
-	if err := protojson.Unmarshal(j.request.Environment.SdkPipelineOptions, options); err != nil {
+	if err := protojson.Unmarshal(j.wanted().Environment.SdkPipelineOptions, options); err != nil {
 		return fmt.Errorf("options of the pipeline: %w", err)
 	}
 	prepared, err := s.prism.Prepare(ctx, &jobpb.PrepareJobRequest{Pipeline: p, JobName: a.id, PipelineOptions: options})

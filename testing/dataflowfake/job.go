@@ -61,6 +61,13 @@ func newJob(id string, c call, dir string) *job {
 	}
 }
 
+// wanted is what was asked for. Of a Flex Template, its launcher says more of it later; nothing is changed in what is returned.
+func (j *job) wanted() *df.Job {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.request
+}
+
 func isEnd(state string) bool {
 	return slices.Contains([]string{stateDone, stateFailed, stateCancelled, stateDrained, stateUpdated}, state)
 }

@@ -44,7 +44,9 @@ type Options struct {
 	Attempts int
 	// Idle has jobs without work: a batch is done at once, and a stream runs until it is asked to end. Nothing of what was staged is read.
 	Idle bool
-	// Output gets what workers print. Default: nobody does.
+	// Launcher is the path of the program that stands for the images of Flex Templates. Default: none, they are refused.
+	Launcher string
+	// Output gets what workers and launchers print. Default: nobody does.
 	Output io.Writer
 }
 
@@ -187,7 +189,7 @@ func (s *Server) Requests() (all []*df.Job) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, j := range s.jobs {
-		all = append(all, j.request)
+		all = append(all, j.wanted())
 	}
 	return all
 }
@@ -209,6 +211,9 @@ type Fault struct {
 	Status string
 	// Message is what is wrong. Default: a word.
 	Message string
+	// Reason is Google's word for why, such as SERVICE_DISABLED, and Details what it says with that: permission, service. Default: none.
+	Reason  string
+	Details map[string]string
 	// Done says that the call has had its effect: only its reply is lost.
 	Done bool
 	// Times is how often it happens; less than 0 is always. Default: 1.
@@ -254,12 +259,14 @@ var statuses = map[int]string{
 type refusal struct {
 	code            int
 	status, message string
+	reason          string
+	details         map[string]string
 }
 
 func (r *refusal) Error() string { return r.message }
 
 func refuse(code int, format string, args ...any) error {
-	return &refusal{code, statuses[code], fmt.Sprintf(format, args...)}
+	return &refusal{code: code, status: statuses[code], message: fmt.Sprintf(format, args...)}
 }
 
 // paths are those of jobs, of a region or of the whole project.
@@ -270,6 +277,12 @@ const maxRequest = 10 << 20
 
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if part := templatePaths.FindStringSubmatch(r.URL.Path); part != nil && r.Method == http.MethodPost {
+		c := call{project: part[1], region: part[2], query: r.URL.Query()}
+		answer, err := s.fromTemplate(c, part[3], http.MaxBytesReader(w, r.Body, maxRequest))
+		reply(w, answer, err)
+		return
+	}
 	part := paths.FindStringSubmatch(r.URL.Path)
 	if part == nil {
 		reply(w, nil, refuse(404, "there is no %s", r.URL.Path))
@@ -307,7 +320,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case f.Code == 0:
 		panic(http.ErrAbortHandler) // cuts the connection
 	default:
-		reply(w, nil, &refusal{f.Code, cmp.Or(f.Status, statuses[f.Code]), cmp.Or(f.Message, "as it was ordered")})
+		reply(w, nil, &refusal{
+			code: f.Code, status: cmp.Or(f.Status, statuses[f.Code]), message: cmp.Or(f.Message, "as it was ordered"), reason: f.Reason, details: f.Details,
+		})
 	}
 }
 
@@ -330,10 +345,14 @@ func reply(w http.ResponseWriter, answer any, err error) {
 	if err != nil {
 		r := new(refusal)
 		if !errors.As(err, &r) {
-			r = &refusal{500, statuses[500], err.Error()}
+			r = &refusal{code: 500, status: statuses[500], message: err.Error()}
 		}
 		w.WriteHeader(r.code)
-		answer = map[string]any{"error": map[string]any{"code": r.code, "message": r.message, "status": r.status}}
+		said := map[string]any{"code": r.code, "message": r.message, "status": r.status}
+		if r.reason != "" {
+			said["details"] = []any{map[string]any{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": r.reason, "domain": "googleapis.com", "metadata": r.details}}
+		}
+		answer = map[string]any{"error": said}
 	}
 	_ = json.NewEncoder(w).Encode(answer) // who has asked may be gone
 }
@@ -369,6 +388,16 @@ func (s *Server) create(c call) (any, error) {
 	if err := check(c); err != nil {
 		return nil, err
 	}
+	j, err := s.add(c, c.body.ReplaceJobId)
+	if err != nil {
+		return nil, err
+	}
+	s.running.Go(func() { s.run(j) })
+	return j.view(false), nil
+}
+
+// add adds a job, which takes the place of another where replaces is the id of one.
+func (s *Server) add(c call, replaces string) (*job, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var replaced *job
@@ -377,27 +406,26 @@ func (s *Server) create(c call) (any, error) {
 			continue
 		}
 		switch {
-		case c.body.ClientRequestId != "" && j.request.ClientRequestId == c.body.ClientRequestId && j.request.Name == c.body.Name:
+		case c.body.ClientRequestId != "" && j.wanted().ClientRequestId == c.body.ClientRequestId && j.wanted().Name == c.body.Name:
 			return nil, refuse(409, "(fake): The workflow could not be created because it was already created with the same client request id: %s", j.id)
-		case j.id == c.body.ReplaceJobId && c.body.ReplaceJobId != "":
+		case j.id == replaces && replaces != "":
 			replaced = j
-		case j.request.Name == c.body.Name && !j.ended():
-			return nil, refuse(409, "(fake): The workflow could not be created. Causes: (fake): There is already an active job named %s (%s). If you want to submit a second job, try again by setting a different name.", j.request.Name, j.id)
+		case j.wanted().Name == c.body.Name && !j.ended():
+			return nil, refuse(409, "(fake): The workflow could not be created. Causes: (fake): There is already an active job named %s (%s). If you want to submit a second job, try again by setting a different name.", j.wanted().Name, j.id)
 		}
 	}
-	if c.body.ReplaceJobId != "" {
+	if replaces != "" {
 		switch {
 		case replaced == nil:
-			return nil, refuse(404, "(fake): Could not find job %s to replace", c.body.ReplaceJobId)
-		case replaced.ended() || replaced.request.Type != "JOB_TYPE_STREAMING" || c.body.Type != "JOB_TYPE_STREAMING":
+			return nil, refuse(404, "(fake): Could not find job %s to replace", replaces)
+		case replaced.ended() || replaced.wanted().Type != "JOB_TYPE_STREAMING" || c.body.Type != "JOB_TYPE_STREAMING":
 			return nil, refuse(400, "(fake): The workflow could not be created. Causes: (fake): Job %s cannot be updated", replaced.id)
 		}
 	}
 	j := newJob(fmt.Sprintf("%s-%d", time.Now().UTC().Format("2006-01-02_15_04_05"), len(s.jobs)+1), c, filepath.Join(s.dir, fmt.Sprint(len(s.jobs)+1)))
 	j.replaces = replaced
 	s.jobs = append(s.jobs, j)
-	s.running.Go(func() { s.run(j) })
-	return j.view(false), nil
+	return j, nil
 }
 
 func (s *Server) list(c call) (any, error) {
@@ -412,7 +440,7 @@ func (s *Server) list(c call) (any, error) {
 		if f := c.parameter("filter"); f == "ACTIVE" && ended || f == "TERMINATED" && !ended {
 			continue
 		}
-		if name := c.parameter("name"); name != "" && name != j.request.Name {
+		if name := c.parameter("name"); name != "" && name != j.wanted().Name {
 			continue
 		}
 		list.Jobs = append(list.Jobs, j.view(false))
@@ -459,7 +487,7 @@ func (s *Server) update(c call) (any, error) {
 		return nil, refuse(400, "(fake): A job cannot be asked to be %q", asked)
 	case j.ended():
 		return nil, refuse(400, "(fake): Cannot modify a terminated job.")
-	case asked == stateDrained && j.request.Type != "JOB_TYPE_STREAMING":
+	case asked == stateDrained && j.wanted().Type != "JOB_TYPE_STREAMING":
 		return nil, refuse(400, "(fake): Drain is only supported for streaming jobs.")
 	default:
 		j.ask(asked)

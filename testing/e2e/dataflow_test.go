@@ -38,7 +38,13 @@ const dataflowBucket = "shop"
 // newDataflowWorld starts a fake, which reads the Pub/Sub server of w if there is one.
 func newDataflowWorld(t *testing.T, w *world) *dataflowWorld {
 	t.Helper()
-	o := dataflowfake.Options{Buckets: []string{dataflowBucket}}
+	return newDataflowWorldWith(t, w, dataflowfake.Options{})
+}
+
+// newDataflowWorldWith is newDataflowWorld with options of the fake.
+func newDataflowWorldWith(t *testing.T, w *world, o dataflowfake.Options) *dataflowWorld {
+	t.Helper()
+	o.Buckets = []string{dataflowBucket}
 	if w.broker != nil {
 		o.PubSub = w.broker.addr
 	}
@@ -371,7 +377,7 @@ func TestDataflowStream(t *testing.T) {
 	if err := json.Unmarshal([]byte(d.ask("list", "--json")), &listed); err != nil || len(listed) != 2 {
 		t.Errorf("%d jobs are listed, want 2: %v", len(listed), err)
 	}
-	until(t, "all rows are counted", func() bool { return d.counted(streamJob, "events/read") == int64(d.total.Events) }) // all messages came again to it
+	until(t, "all rows are counted", func() bool { return d.countedNow("events/read") == int64(d.total.Events) }) // all messages came again to it
 	if said := d.ask("metrics", streamJob, "--json"); !strings.Contains(said, fmt.Sprintf(`"events/read": %d`, d.total.Events)) {
 		t.Errorf("its metrics are %s", said)
 	}
@@ -423,9 +429,9 @@ func TestDataflowDrained(t *testing.T) {
 	d.publishTo(contextTopic, contexts)
 	lines := countLines(t, contexts)
 	// What is acknowledged is with Dataflow, and not in the lake yet.
-	until(t, "the contexts are committed", func() bool { return d.counted(streamJob, "lake/committed") == lines })
+	until(t, "the contexts are committed", func() bool { return d.countedNow("lake/committed") == lines })
 	d.startPublishing(0).wantExit(0)
-	until(t, "all rows are committed", func() bool { return d.counted(streamJob, "lake/committed") == there.Committed })
+	until(t, "all rows are committed", func() bool { return d.countedNow("lake/committed") == there.Committed })
 	d.untilSettled(stream)
 	s := stream.drain()
 	d.wantCounts(s, summary{
@@ -449,29 +455,41 @@ const streamJob = "backbone-interactions-lake"
 // ask returns what a command about jobs prints.
 func (d *dataflowWorld) ask(args ...string) string {
 	d.Helper()
-	p := start(d.T, "jobs "+args[0], nil, append(append([]string{"jobs"}, args...), "--runner=dataflow", "--project="+project, "--region=europe-west1", "--dataflow_endpoint="+d.fake.Endpoint())...)
+	p := start(d.T, "jobs "+args[0], nil, append(append([]string{"jobs"}, args...), "--runner=dataflow", "--project="+project, "--region="+region, "--dataflow_endpoint="+d.fake.Endpoint())...)
 	p.wantExit(0)
 	return p.read(p.stdout)
 }
 
-// counted returns a count of the job of a name that runs, 0 where none does.
-func (d *dataflowWorld) counted(name, count string) int64 {
+// jobs returns the jobs of the fake.
+func (d *dataflowWorld) jobs() *dataflow.Jobs {
 	d.Helper()
-	service, err := dataflow.NewJobs(d.Context(), project, "europe-west1", d.fake.Endpoint())
+	service, err := dataflow.NewJobs(d.Context(), project, region, d.fake.Endpoint())
 	if err != nil {
 		d.Fatal(err)
 	}
-	all, err := service.List(d.Context())
+	return service
+}
+
+// counted returns a count of a job.
+func (d *dataflowWorld) counted(id, count string) int64 {
+	d.Helper()
+	metrics, err := d.jobs().Metrics(d.Context(), id)
+	if err != nil {
+		d.Fatal(err)
+	}
+	return metrics.Counts[count]
+}
+
+// countedNow returns a count of the stream that runs, 0 where none does.
+func (d *dataflowWorld) countedNow(count string) int64 {
+	d.Helper()
+	all, err := d.jobs().List(d.Context())
 	if err != nil {
 		d.Fatal(err)
 	}
 	for _, j := range all {
-		if j.Name == name && !j.State.Ended() {
-			metrics, err := service.Metrics(d.Context(), j.ID)
-			if err != nil {
-				d.Fatal(err)
-			}
-			return metrics.Counts[count]
+		if j.Name == streamJob && !j.State.Ended() {
+			return d.counted(j.ID, count)
 		}
 	}
 	return 0

@@ -33,19 +33,34 @@ var ErrConflict = errors.New("the version can't be made")
 // Prepare finds out which version of a table a run over some input is to make. Asked is the number of shards to have at
 // least, 0: no more than there are; bytes is the size of the input, unpacked. An error that Is ErrDone or ErrConflict says that no run is needed, or of use.
 func Prepare(ctx context.Context, st *store.Store, table string, asOf time.Time, mode Mode, input string, asked int, bytes int64) (Plan, error) {
-	p := Plan{Number: 1, AsOf: asOf.UTC().Truncate(time.Second), Mode: mode, Input: input, Shards: shardsFor(max(asked, 1), bytes)}
+	p, done, err := prepare(ctx, st, table, asOf, mode, input, asked, bytes)
+	if done != nil {
+		err = errors.Join(err, mark(ctx, st, table, done))
+	}
+	return p, err
+}
+
+// Foresee returns what Prepare does, and writes nothing: Prepare marks a version that is there as complete, where a run was killed before it did.
+func Foresee(ctx context.Context, st *store.Store, table string, asOf time.Time, mode Mode, input string, asked int, bytes int64) (Plan, error) {
+	p, _, err := prepare(ctx, st, table, asOf, mode, input, asked, bytes)
+	return p, err
+}
+
+// prepare returns the version that is there already, if it is.
+func prepare(ctx context.Context, st *store.Store, table string, asOf time.Time, mode Mode, input string, asked int, bytes int64) (p Plan, done *Version, err error) {
+	p = Plan{Number: 1, AsOf: asOf.UTC().Truncate(time.Second), Mode: mode, Input: input, Shards: shardsFor(max(asked, 1), bytes)}
 	if asked > 0 {
 		p.Shards = asked
 	}
 	numbers, err := versionNumbers(ctx, st, table)
 	if err != nil || len(numbers) == 0 {
-		return p, err
+		return p, nil, err
 	}
 	var newest *Version
 	for i := len(numbers) - 1; i >= 0; i-- { // the newest first: of a long log, few are as of that time or later
 		v, err := readVersion(ctx, st, table, numbers[i])
 		if err != nil {
-			return p, err
+			return p, nil, err
 		}
 		if newest == nil {
 			newest = v
@@ -54,11 +69,11 @@ func Prepare(ctx context.Context, st *store.Store, table string, asOf time.Time,
 			break
 		}
 		if v.Time().Equal(p.AsOf) && v.Input == input {
-			return p, errors.Join(fmt.Errorf("%w: table %q as of %s", ErrDone, table, v.AsOf), mark(ctx, st, table, v))
+			return p, v, fmt.Errorf("%w: table %q as of %s", ErrDone, table, v.AsOf)
 		}
 	}
 	if !p.AsOf.After(newest.Time()) {
-		return p, fmt.Errorf("%w: table %q has a version as of %s, made of other exports; as_of must be later than that (rows keep their own times of update, so a late delta is not lost by that)",
+		return p, nil, fmt.Errorf("%w: table %q has a version as of %s, made of other exports; as_of must be later than that (rows keep their own times of update, so a late delta is not lost by that)",
 			ErrConflict, table, newest.AsOf)
 	}
 	p.Number = newest.Number + 1
@@ -66,7 +81,7 @@ func Prepare(ctx context.Context, st *store.Store, table string, asOf time.Time,
 		p.Shards = shardsAfter(newest, bytes)
 	}
 	p.Shards = max(p.Shards, newest.Shards) // it may grow, and not shrink
-	return p, nil
+	return p, nil, nil
 }
 
 const (

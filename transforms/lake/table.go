@@ -58,10 +58,27 @@ func Fix(ctx context.Context, st *store.Store, table string, want Layout) (Layou
 	if err != nil {
 		return Layout{}, err
 	}
-	if have != want {
-		return have, fmt.Errorf("%w: table %q has window %v and %d shards, not window %v and %d shards", ErrLayout, table, have.Window, have.Shards, want.Window, want.Shards)
+	return have, have.suits(table, want)
+}
+
+// Foresee returns what Fix would, and writes nothing: for who wants to know what a run would be.
+func Foresee(ctx context.Context, st *store.Store, table string, want Layout) (Layout, error) {
+	have, err := LayoutOf(ctx, st, table)
+	if errors.Is(err, store.ErrNotFound) {
+		return want, nil
 	}
-	return have, nil
+	if err != nil {
+		return Layout{}, err
+	}
+	return have, have.suits(table, want)
+}
+
+// suits refuses a layout that is not that of the table.
+func (l Layout) suits(table string, want Layout) error {
+	if l != want {
+		return fmt.Errorf("%w: table %q has window %v and %d shards, not window %v and %d shards", ErrLayout, table, l.Window, l.Shards, want.Window, want.Shards)
+	}
+	return nil
 }
 
 // LayoutOf returns the layout of a table. Its error Is store.ErrNotFound where there is no such table.

@@ -12,6 +12,7 @@ import (
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/util/reflectx"
 	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
+	"github.com/googleapis/gax-go/v2/apierror"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
@@ -98,8 +99,13 @@ func Check(ctx context.Context, subscription string) error {
 	case codes.OK:
 		return nil
 	case codes.PermissionDenied:
+		if answer, ok := apierror.FromError(err); ok && answer.Reason() == "SERVICE_DISABLED" {
+			return fmt.Errorf("subscription %s: the API is not enabled: gcloud services enable pubsub.googleapis.com: %s", subscription, answer.GRPCStatus().Message())
+		}
 		slog.Warn("whether the subscription is there cannot be asked by this account; that of the workers has to read it", "subscription", subscription)
 		return nil
+	case codes.NotFound:
+		return fmt.Errorf("subscription %s: it is not there, make it first: %w", subscription, err)
 	}
 	return fmt.Errorf("subscription %s: %w", subscription, err)
 }

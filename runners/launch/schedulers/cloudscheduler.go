@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"regexp"
 	"strings"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"google.golang.org/api/cloudscheduler/v1"
 	dataflow "google.golang.org/api/dataflow/v1b3"
 
+	"backbone/runners/dataflow/template"
 	"backbone/runners/launch"
 )
 
@@ -58,11 +60,23 @@ func CloudScheduler(f *launch.File, o CloudOptions) (string, error) {
 	if f.Runner != launch.RunnerDataflow {
 		errs = append(errs, fmt.Errorf("%s: runner: it must be %s, which is what Cloud Scheduler starts a job on", f.Path, launch.RunnerDataflow))
 	}
-	parameters := map[string]string{"pipeline": f.Pipeline}
+	parameters, environment := map[string]string{template.PipelineParameter: f.Pipeline}, &dataflow.FlexTemplateRuntimeEnvironment{}
 	for _, option := range f.Options {
 		for _, value := range option.Values {
 			if strings.Contains(value, "{{") {
 				errs = append(errs, fmt.Errorf("%s:%d: options.%s: Cloud Scheduler sends the same request at each tick, it fills no macros in", f.Path, option.Line, option.Name))
+			}
+			switch ok, err := template.SetEnvironment(environment, option.Name, value); {
+			case err != nil:
+				errs = append(errs, fmt.Errorf("%s:%d: options.%w", f.Path, option.Line, err))
+				continue
+			case ok:
+				continue
+			case option.Name == "project" && value != o.Project, option.Name == "region" && value != o.Region:
+				errs = append(errs, fmt.Errorf("%s:%d: options.%s: it is %q, and the job is asked for in project %q, region %q", f.Path, option.Line, option.Name, value, o.Project, o.Region))
+				continue
+			case option.Name == "project", option.Name == "region", option.Name == "job_name", option.Name == "detach":
+				continue // the request says it, and nobody follows the job
 			}
 			if option.List && strings.ContainsAny(value, `,"`) {
 				value = `"` + strings.ReplaceAll(value, `"`, `""`) + `"`
@@ -77,7 +91,7 @@ func CloudScheduler(f *launch.File, o CloudOptions) (string, error) {
 		return "", err
 	}
 	body, err := json.Marshal(dataflow.LaunchFlexTemplateRequest{LaunchParameter: &dataflow.LaunchFlexTemplateParameter{
-		JobName: f.Name, ContainerSpecGcsPath: o.Template, Parameters: parameters,
+		JobName: f.Name, ContainerSpecGcsPath: o.Template, Parameters: parameters, Environment: said(environment),
 	}})
 	if err != nil {
 		return "", err
@@ -98,4 +112,12 @@ func CloudScheduler(f *launch.File, o CloudOptions) (string, error) {
 		},
 	}, "", "  ")
 	return string(text) + "\n", err
+}
+
+// said returns an environment in which something is set, nil for one in which nothing is.
+func said(e *dataflow.FlexTemplateRuntimeEnvironment) *dataflow.FlexTemplateRuntimeEnvironment {
+	if reflect.ValueOf(*e).IsZero() {
+		return nil
+	}
+	return e
 }

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"unicode"
@@ -95,6 +96,11 @@ func TestRefused(t *testing.T) {
 		{"NoImage", func() (string, error) { return Kubernetes(nightly, text, KubernetesOptions{Namespace: "Shop"}) }, []string{"image is missing", `namespace is "Shop"`}},
 		{"NoUTF8", func() (string, error) { return Kubernetes(nightly, []byte("\xff"), KubernetesOptions{Image: "i"}) }, []string{"UTF-8"}},
 		{"Macros", func() (string, error) { return CloudScheduler(nightly, cloud) }, []string{"runner: it must be dataflow", "options.items: Cloud Scheduler sends", "options.as_of"}},
+		{"Elsewhere", func() (string, error) {
+			other := *stream
+			other.Options = append(slices.Clone(other.Options), launch.Option{Name: "project", Values: []string{"other"}}, launch.Option{Name: "num_workers", Values: []string{"many"}})
+			return CloudScheduler(&other, cloud)
+		}, []string{`options.project: it is "other", and the job is asked for in project "my-shop"`, `options.num_workers: strconv.ParseInt: parsing "many"`}},
 		{"Nowhere", func() (string, error) {
 			return CloudScheduler(stream, CloudOptions{Region: "../x", Template: "/x", ServiceAccount: "x"})
 		}, []string{
@@ -224,6 +230,11 @@ for line in sys.stdin:
 func TestCloudRequest(t *testing.T) {
 	f, _ := load(t, "stream.yaml")
 	f.Options = append(f.Options, launch.Option{Name: "context", Values: []string{"a,b", `c"d`}, List: true})
+	for name, value := range map[string]string{ // which a launch has in its environment, or in the URL
+		"project": cloud.Project, "region": cloud.Region, "staging_location": "gs://shop/staging", "max_num_workers": "8", "use_public_ips": "false", "labels": "team=search", "detach": "true",
+	} {
+		f.Options = append(f.Options, launch.Option{Name: name, Values: []string{value}})
+	}
 	text, err := CloudScheduler(f, cloud)
 	if err != nil {
 		t.Fatal(err)
@@ -244,6 +255,9 @@ func TestCloudRequest(t *testing.T) {
 		"jobName": "shop-stream", "containerSpecGcsPath": "gs://shop/backbone.json",
 		"parameters": map[string]any{
 			"pipeline": "interactions", "lake": "gs://shop/lake", "input": "pubsub://shop/events", "aggregate": "sessions,trending", "context": `"a,b","c""d"`,
+		},
+		"environment": map[string]any{
+			"stagingLocation": "gs://shop/staging", "maxWorkers": 8., "ipConfiguration": "WORKER_IP_PRIVATE", "additionalUserLabels": map[string]any{"team": "search"},
 		},
 	}}
 	if diff := cmp.Diff(want, got); diff != "" {

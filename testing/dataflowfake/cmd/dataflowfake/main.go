@@ -30,6 +30,7 @@ func run() (err error) {
 	flag.StringVar(&o.StorageAddr, "storage_addr", "127.0.0.1:8087", "`HOST:PORT` of Cloud Storage")
 	flag.StringVar(&buckets, "bucket", "shop", "`NAMES` of the buckets that there are, with commas")
 	flag.StringVar(&o.PubSub, "pubsub", os.Getenv("PUBSUB_EMULATOR_HOST"), "`HOST:PORT` of a Pub/Sub server, such as that of backbone pubsub")
+	flag.StringVar(&o.Launcher, "launcher", "", "`PATH` of the program that stands for the images of Flex Templates, such as bin/backbone")
 	flag.Parse()
 	o.Buckets, o.Output = strings.Split(buckets, ","), os.Stderr
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
