@@ -252,8 +252,9 @@ func newJobsCancelCommand(env *environment) *cobra.Command {
 	return o.with(&cobra.Command{
 		Use:   "cancel JOB",
 		Short: "End a job at once",
-		Long: `Cancel ends a job at once, and waits until it has. Nothing is lost: what a stream has not committed is not acknowledged and
-comes again, and files are read again by the next job, which knows what was committed.`,
+		Long: `Cancel ends a job at once, and waits until it has. Files are read again by the next job, which knows what was committed. On Flink nothing
+of a stream is lost: what it has not committed is not acknowledged, and comes again. On Dataflow it is: what Dataflow has acknowledged and the lake
+does not have yet is gone, so a stream there is better drained.`,
 		Example: "  backbone jobs cancel shop-stream\n  backbone jobs cancel 7ce09d --flink_master flink:8081",
 		Args:    aJob,
 		RunE: func(cmd *cobra.Command, args []string) error {
