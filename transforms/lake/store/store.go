@@ -296,8 +296,12 @@ func (o *object) ReadAt(p []byte, off int64) (n int, err error) {
 	end := false
 	err = o.store.retry(o.ctx, func(context.Context) error {
 		n, err = o.Object.ReadAt(p, off)
-		if end = errors.Is(err, io.EOF); end {
+		switch {
+		case err == io.EOF: //nolint:errorlint // only this very error is the end
+			end = true
 			return nil
+		case errors.Is(err, io.EOF): // of a connection that broke; who reads must not take it for the end
+			return fmt.Errorf("the connection broke: %s", err.Error())
 		}
 		return err
 	})

@@ -3,11 +3,15 @@ package store_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
+	"net/url"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
 
+	"backbone/testing/faults"
 	"backbone/transforms/lake/store"
 )
 
@@ -128,6 +132,55 @@ type damaging struct {
 
 func (d *damaging) Create(ctx context.Context, key string, body []byte) error {
 	return errors.Join(d.Driver.Create(ctx, key, body), d.damage(key))
+}
+
+// A connection that is closed instead of a reply is an EOF, too, and so is a reply without a body. It is not the end of the object: it is read again. Where it
+// stays so, nobody can take the error for the end.
+func TestBrokenConnectionIsNotTheEnd(t *testing.T) {
+	for name, broken := range map[string]error{
+		"NoReply": &url.Error{Op: "Get", URL: "http://bucket/object", Err: io.EOF},
+		"NoBody":  fmt.Errorf("after 0 of 5 bytes: %w", io.EOF),
+	} {
+		for _, times := range []int{1, 1000} {
+			t.Run(fmt.Sprintf("%s/%d", name, times), func(t *testing.T) {
+				d, err := store.OpenDriver(t.Context(), t.TempDir())
+				if err != nil {
+					t.Fatal(err)
+				}
+				failed := 0
+				options := store.Defaults()
+				options.BaseDelay, options.MaxDelay = time.Microsecond, time.Microsecond
+				s, err := store.New(faults.Wrap(d, func(_ int, op faults.Op, _ string) faults.Fault {
+					if op != faults.ReadAt || failed == times {
+						return faults.Fault{}
+					}
+					failed++
+					return faults.Fault{Err: broken}
+				}), options)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := d.Create(t.Context(), "object", []byte("bytes")); err != nil {
+					t.Fatal(err)
+				}
+				o, err := s.Open(t.Context(), "object")
+				if err != nil {
+					t.Fatal(err)
+				}
+				p := make([]byte, 5)
+				n, err := o.ReadAt(p, 0)
+				switch {
+				case times == 1 && (n != 5 || string(p) != "bytes" || err != nil && err != io.EOF): //nolint:errorlint // the end itself
+					t.Errorf("read %d bytes, %q, error %v", n, p, err)
+				case times > 1 && (err == nil || errors.Is(err, io.EOF) || !errors.Is(err, store.ErrTransient)):
+					t.Errorf("read %d bytes, error %v; want one that is transient, and no end", n, err)
+				}
+				if err := o.Close(); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	}
 }
 
 func TestOptionsSayAllThatIsWrong(t *testing.T) {

@@ -57,8 +57,8 @@ type Driver interface {
 	Close() error
 }
 
-// Object is an open object. ReadAt must be safe for many goroutines, must return io.EOF only at the end, and must never
-// mix the bytes of two objects that had the same name one after the other.
+// Object is an open object. ReadAt must be safe for many goroutines, must return io.EOF itself only at the end (what wraps it is an error of a
+// connection), and must never mix the bytes of two objects that had the same name one after the other.
 type Object interface {
 	io.ReaderAt
 	io.Closer
