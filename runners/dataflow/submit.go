@@ -16,10 +16,7 @@ import (
 
 	"backbone/runners/graph"
 	"backbone/runners/jobs"
-	"backbone/transforms/lake"
-	"backbone/transforms/lake/store"
 	"backbone/transforms/pubsub"
-	"backbone/transforms/run"
 )
 
 // Launcher submits one job, and follows it. Its methods may be called at the same time.
@@ -89,8 +86,10 @@ func (l *Launcher) Submit(ctx context.Context, p *beam.Pipeline) (result jobs.Re
 	if err := o.stage(ctx, s); err != nil {
 		return result, err
 	}
-	if err := o.saveGraph(ctx, steps); err != nil {
-		return result, err
+	if o.Streaming {
+		if err := graph.Save(ctx, o.Lake, o.RunID, steps); err != nil {
+			return result, err
+		}
 	}
 	if o.TemplateLocation != "" {
 		return jobs.Result{Outcome: jobs.Planned}, o.writeTemplate(ctx, request)
@@ -293,21 +292,4 @@ func (l *Launcher) Metrics(ctx context.Context) (counts map[string]int64, waterm
 		watermark = *counted.Watermark
 	}
 	return counted.Counts, watermark, nil
-}
-
-// store returns the lake, in this process.
-func (o Options) store(ctx context.Context) (*store.Store, error) {
-	return lake.OpenStore(ctx, run.Of(o.RunID), o.Lake)
-}
-
-// saveGraph notes the graph of a stream, for who wants to take its place.
-func (o Options) saveGraph(ctx context.Context, steps []string) error {
-	if !o.Streaming {
-		return nil
-	}
-	st, err := o.store(ctx)
-	if err != nil {
-		return err
-	}
-	return graph.Save(ctx, st, o.RunID, steps)
 }

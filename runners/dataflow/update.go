@@ -26,11 +26,7 @@ func (o Options) canReplace(ctx context.Context, r rest, running *df.Job, steps 
 	if at := shownOf(whole, lakeItem); at != o.Lake {
 		return fmt.Errorf("it writes to the lake %q, not to %s", at, o.Lake)
 	}
-	st, err := o.store(ctx)
-	if err != nil {
-		return err
-	}
-	before, err := graph.Saved(ctx, st, shownOf(whole, runItem))
+	before, err := graph.Saved(ctx, o.Lake, o.RunID, shownOf(whole, runItem))
 	if err != nil {
 		return err
 	}

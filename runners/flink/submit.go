@@ -82,8 +82,10 @@ func Submit(ctx context.Context, p *beam.Pipeline, o Options) (result jobs.Resul
 		return result, err
 	}
 	steps := graph.Of(pipeline)
-	if err := o.saveGraph(ctx, steps); err != nil {
-		return result, err
+	if o.Streaming {
+		if err := graph.Save(ctx, o.Lake, o.RunID, steps); err != nil {
+			return result, err
+		}
 	}
 	connection, err := grpcx.Dial(ctx, o.Endpoint, time.Minute)
 	if err != nil {

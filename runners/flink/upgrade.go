@@ -9,27 +9,7 @@ import (
 	"time"
 
 	"backbone/runners/graph"
-	"backbone/transforms/lake"
-	"backbone/transforms/lake/store"
-	"backbone/transforms/run"
 )
-
-// store returns the lake, in this process.
-func (o Options) store(ctx context.Context) (*store.Store, error) {
-	return lake.OpenStore(ctx, run.Of(o.RunID), o.Lake)
-}
-
-// saveGraph notes the graph of a stream, for who wants to take its place.
-func (o Options) saveGraph(ctx context.Context, steps []string) error {
-	if !o.Streaming {
-		return nil
-	}
-	st, err := o.store(ctx)
-	if err != nil {
-		return err
-	}
-	return graph.Save(ctx, st, o.RunID, steps)
-}
 
 // stop stops a job with a savepoint, and returns its URL, if a job with this graph can begin from it. If not, the job goes on, and the
 // error says what differs.
@@ -46,11 +26,7 @@ func (o Options) stop(ctx context.Context, manager rest, j job, steps []string) 
 	if tags[LakeTag] != o.Lake {
 		return "", fmt.Errorf("it writes to the lake %s, not to %s", tags[LakeTag], o.Lake)
 	}
-	st, err := o.store(ctx)
-	if err != nil {
-		return "", err
-	}
-	before, err := graph.Saved(ctx, st, tags[RunTag])
+	before, err := graph.Saved(ctx, o.Lake, o.RunID, tags[RunTag])
 	if err != nil {
 		return "", err
 	}

@@ -14,6 +14,7 @@ import (
 
 	"backbone/runners/jobs"
 	"backbone/transforms/lake"
+	"backbone/transforms/run"
 )
 
 const (
@@ -256,7 +257,7 @@ func (w *watcher) changed(ctx context.Context, j job, state string) {
 
 // isDrained tells whether the job was asked to drain.
 func (w *watcher) isDrained(ctx context.Context) (bool, error) {
-	st, err := w.store(ctx)
+	st, err := lake.OpenStore(ctx, run.Of(w.RunID), w.Lake)
 	if err != nil {
 		return false, err
 	}

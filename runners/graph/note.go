@@ -7,29 +7,37 @@ import (
 	"strings"
 
 	"backbone/transforms/lake"
-	"backbone/transforms/lake/store"
+	"backbone/transforms/run"
 )
 
 // noteName is the note that a launch makes of its graph, in the lake.
 const noteName = "graph.json"
 
 // Save notes the steps of a launch in its lake, for who wants to take its place.
-func Save(ctx context.Context, st *store.Store, runID string, steps []string) error {
+func Save(ctx context.Context, lakeURL, runID string, steps []string) error {
 	body, err := json.MarshalIndent(steps, "", " ")
+	if err != nil {
+		return err
+	}
+	st, err := lake.OpenStore(ctx, run.Of(runID), lakeURL)
 	if err != nil {
 		return err
 	}
 	return lake.Note(ctx, st, runID, noteName, body)
 }
 
-// Saved returns the steps that a launch has noted in its lake.
-func Saved(ctx context.Context, st *store.Store, runID string) (steps []string, err error) {
-	body, err := lake.NoteOf(ctx, st, runID, noteName)
+// Saved returns to a launch the steps that another has noted in the same lake.
+func Saved(ctx context.Context, lakeURL, runID, other string) (steps []string, err error) {
+	st, err := lake.OpenStore(ctx, run.Of(runID), lakeURL)
+	if err != nil {
+		return nil, err
+	}
+	body, err := lake.NoteOf(ctx, st, other, noteName)
 	if err == nil {
 		err = json.Unmarshal(body, &steps)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("the graph of run %s: %w", runID, err)
+		return nil, fmt.Errorf("the graph of run %s: %w", other, err)
 	}
 	return steps, nil
 }
