@@ -75,7 +75,8 @@ func (w *watcher) watch(ctx context.Context) error {
 	for {
 		select {
 		case said = <-server:
-			if w.manager.master == "" || said == nil || errors.Is(said, errFailed) && !w.isThere(following) {
+			// A stream that has ended well was stopped with a savepoint, which only the job manager says.
+			if w.manager.master == "" || said == nil && !w.Streaming || errors.Is(said, errFailed) && !w.isThere(following) {
 				return said
 			}
 			server = nil

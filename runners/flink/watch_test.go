@@ -244,6 +244,7 @@ func TestWatchManager(t *testing.T) {
 		{name: "Ended by who has asked it to drain", states: []string{"RUNNING", "CANCELED"}, o: Options{Streaming: true, Lake: drained}, watermark: "0"},
 		{name: "Fails", states: []string{"RUNNING", "FAILED"}, want: "job failed: a.B: boom"},
 		{name: "Stopped", states: []string{"RUNNING", "FINISHED"}, o: Options{Streaming: true}, watermark: "0", want: errStopped.Error()},
+		{name: "Stopped, and the job server says first that it is done", states: []string{"RUNNING", "RUNNING", "FINISHED"}, o: Options{Streaming: true}, watermark: "0", says: []*jobpb.JobMessagesResponse{state(jobpb.JobState_DONE)}, want: errStopped.Error()},
 		{name: "Drained", states: []string{"RUNNING"}, o: Options{Streaming: true, Lake: drained}, watermark: last, cancelled: true},
 		{name: "Not yet drained", states: []string{"RUNNING", "RUNNING", "FAILED"}, o: Options{Streaming: true, Lake: drained}, watermark: global, want: "boom"},
 		{name: "Forgotten, and the job server takes it for a failure", states: []string{"RUNNING", "RUNNING", ""}, o: Options{Streaming: true}, says: []*jobpb.JobMessagesResponse{message("a.B: gone"), state(jobpb.JobState_FAILED)}, want: "--flink_savepoint=file:/chk-7"},
