@@ -284,6 +284,12 @@ func listenOn(ctx context.Context, client jobpb.JobServiceClient, id string) err
 	var state jobpb.JobState_Enum // the last of which was told
 	for tries := 1; ; tries++ {
 		now, said, err := listen(ctx, client, id)
+		if err != nil {
+			// The stream of a job that ended before it has the state in which the job began as its only one.
+			if asked, err := client.GetState(ctx, &jobpb.GetJobStateRequest{JobId: id}); err == nil {
+				now = asked.GetState()
+			}
+		}
 		state = cmp.Or(now, state)
 		switch {
 		case state == jobpb.JobState_DONE:

@@ -19,6 +19,8 @@ import (
 
 	gocmp "github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"backbone/runners/jobs"
 	"backbone/transforms/lake"
@@ -57,6 +59,7 @@ type fakeServer struct {
 	says      chan *jobpb.JobMessagesResponse // closed at the end
 	cancelled chan string
 	metrics   *jobpb.MetricResults
+	state     jobpb.JobState_Enum // when it is asked; of none, it knows no job
 }
 
 func (s *fakeServer) GetMessageStream(context.Context, *jobpb.JobMessagesRequest, ...grpc.CallOption) (jobpb.JobService_GetMessageStreamClient, error) {
@@ -69,6 +72,13 @@ func (s *fakeServer) Recv() (*jobpb.JobMessagesResponse, error) {
 		return nil, io.EOF
 	}
 	return m, nil
+}
+
+func (s *fakeServer) GetState(context.Context, *jobpb.GetJobStateRequest, ...grpc.CallOption) (*jobpb.JobStateEvent, error) {
+	if s.state == jobpb.JobState_UNSPECIFIED {
+		return nil, status.Error(codes.NotFound, "no such job")
+	}
+	return &jobpb.JobStateEvent{State: s.state}, nil
 }
 
 func (s *fakeServer) Cancel(_ context.Context, in *jobpb.CancelJobRequest, _ ...grpc.CallOption) (*jobpb.CancelJobResponse, error) {
@@ -99,22 +109,26 @@ func message(text string) *jobpb.JobMessagesResponse {
 func TestWatch(t *testing.T) {
 	running, done, failed := state(jobpb.JobState_RUNNING), state(jobpb.JobState_DONE), state(jobpb.JobState_FAILED)
 	for _, test := range []struct {
-		name string
-		says []*jobpb.JobMessagesResponse
-		want string
+		name  string
+		says  []*jobpb.JobMessagesResponse
+		want  string
+		state jobpb.JobState_Enum // when the job server is asked
 	}{
-		{"Done", []*jobpb.JobMessagesResponse{running, done}, ""},
-		{"Failed, then why", []*jobpb.JobMessagesResponse{running, failed, message("a.B: x")}, "job failed: a.B: x"},
-		{"Why, then failed", []*jobpb.JobMessagesResponse{running, message("a.B: x"), failed}, "job failed: a.B: x"},
+		{"Done", []*jobpb.JobMessagesResponse{running, done}, "", 0},
+		{"Failed, then why", []*jobpb.JobMessagesResponse{running, failed, message("a.B: x")}, "job failed: a.B: x", 0},
+		{"Why, then failed", []*jobpb.JobMessagesResponse{running, message("a.B: x"), failed}, "job failed: a.B: x", 0},
 		{"A trace, and its last cause", []*jobpb.JobMessagesResponse{running, trace("a.B: x\n\tat a.B.c(B.java:1)\nCaused by: a.IOException: no /bin/y\n\tat a.B.c(B.java:2)\nCaused by: a.IOException: /bin/y\n\tat a.B.c(B.java:3)\n"),
-			message("a.IOException: /bin/y"), failed}, "job failed: a.IOException: no /bin/y"},
-		{"Failed at once", []*jobpb.JobMessagesResponse{running, nil, running, message("a.B: x"), failed}, "job failed: a.B: x"},
-		{"Failed", []*jobpb.JobMessagesResponse{running, failed}, "does not say why"},
-		{"Cancelled", []*jobpb.JobMessagesResponse{running, state(jobpb.JobState_CANCELLED)}, "was cancelled"},
-		{"Gone", []*jobpb.JobMessagesResponse{running}, "may still run"},
+			message("a.IOException: /bin/y"), failed}, "job failed: a.IOException: no /bin/y", 0},
+		{"Failed at once", []*jobpb.JobMessagesResponse{running, nil, running, message("a.B: x"), failed}, "job failed: a.B: x", 0},
+		{"Failed", []*jobpb.JobMessagesResponse{running, failed}, "does not say why", 0},
+		{"Failed before it was listened to", []*jobpb.JobMessagesResponse{message("a.B: x"), state(jobpb.JobState_STOPPED), nil, message("a.B: x"), state(jobpb.JobState_STOPPED)}, "job failed: a.B: x", jobpb.JobState_FAILED},
+		{"Done before it was listened to", []*jobpb.JobMessagesResponse{state(jobpb.JobState_STOPPED)}, "", jobpb.JobState_DONE},
+		{"The stream breaks", []*jobpb.JobMessagesResponse{running, nil, running, done}, "", jobpb.JobState_RUNNING},
+		{"Cancelled", []*jobpb.JobMessagesResponse{running, state(jobpb.JobState_CANCELLED)}, "was cancelled", 0},
+		{"Gone", []*jobpb.JobMessagesResponse{running}, "may still run", 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			server := &fakeServer{says: make(chan *jobpb.JobMessagesResponse, len(test.says))}
+			server := &fakeServer{says: make(chan *jobpb.JobMessagesResponse, len(test.says)), state: test.state}
 			for _, m := range test.says {
 				server.says <- m // nil: the stream ends here, and there is another
 			}
