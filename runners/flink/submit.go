@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/artifact"
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/util/protox"
 	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
 	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/options/jobopts"
@@ -182,6 +184,9 @@ func (o Options) run(ctx context.Context, client jobpb.JobServiceClient, pipelin
 	if err := runnerlib.UpdateGoEnvironmentWorker(binary, pipeline); err != nil {
 		return "", fmt.Errorf("worker binary: %w", err)
 	}
+	if !o.Streaming { // whose workers may need it after the job server takes the job for ended
+		stageAs(pipeline, "worker")
+	}
 	prepared, endpoint, token, err := runnerlib.Prepare(ctx, client, pipeline, &runnerlib.JobOptions{
 		Name: o.Name, Experiments: jobopts.GetExperiments(), Worker: binary, Parallelism: o.Parallelism,
 	})
@@ -196,6 +201,17 @@ func (o Options) run(ctx context.Context, client jobpb.JobServiceClient, pipelin
 	}
 	slog.Info("job submitted to Flink", "job", o.Name, "id", id, "endpoint", o.Endpoint, "flink_master", o.Master, "streaming", o.Streaming)
 	return id, nil
+}
+
+// stageAs gives the worker binary a name in the job server. One that is known by its path only is kept in folders of a folder, and is not
+// found when the job server clears up after the job: 200 MB stay, of each.
+func stageAs(pipeline *pipepb.Pipeline, name string) {
+	for _, e := range pipeline.GetComponents().GetEnvironments() {
+		for _, d := range e.GetDependencies() {
+			d.RoleUrn = artifact.URNStagingTo
+			d.RolePayload = protox.MustEncode(&pipepb.ArtifactStagingToRolePayload{StagedName: name})
+		}
+	}
 }
 
 // optionsClient adds options of Beam's Flink runner to jobs, for which the SDK has no flags.

@@ -157,6 +157,18 @@ func (w *flinkWorld) nothingIsLeft() {
 	}
 }
 
+// nothingIsStaged waits until the job server has no worker binary.
+func (w *flinkWorld) nothingIsStaged() {
+	w.Helper()
+	until(w.T, "the job server has no worker binary", func() bool {
+		staged, err := filepath.Glob(filepath.Join(w.cluster.Dir, "job-server", "artifacts", "*", "*"))
+		if err != nil {
+			w.Fatal(err)
+		}
+		return len(staged) == 0
+	})
+}
+
 // left are the temporary files of workers.
 func (w *flinkWorld) left() []string {
 	w.Helper()
@@ -191,6 +203,7 @@ func TestFlink(t *testing.T) {
 			t.Errorf("results of windows have hash %s, want %s", got, want)
 		}
 		w.nothingIsLeft()
+		w.nothingIsStaged()
 	})
 
 	// The same again, by a job server of its own and with a worker that has to be sent: nothing is new.
@@ -204,6 +217,7 @@ func TestFlink(t *testing.T) {
 			summary{Outcome: "done", Read: int64(w.total.Events), Duplicate: int64(w.total.Events)})
 		w.wantFiles(before)
 		w.nothingIsLeft()
+		w.nothingIsStaged()
 	})
 
 	// Whoever is interrupted takes the job along.
@@ -215,6 +229,7 @@ func TestFlink(t *testing.T) {
 		j.signal(syscall.SIGINT)
 		j.wantExit(1)
 		w.nothingIsLeft()
+		w.nothingIsStaged()
 		if log := j.log(); !strings.Contains(log, "backbone interactions: stopped before the end") || strings.Contains(log, "may still run") {
 			t.Errorf("it has said: %s", log)
 		}
@@ -236,6 +251,7 @@ func TestFlink(t *testing.T) {
 		}
 		until(t, "no worker of the pool is left", func() bool { return len(pool.workers()) == 0 })
 		w.nothingIsLeft()
+		w.nothingIsStaged()
 
 		j := w.submit(filepath.Join(t.TempDir(), "lake"), external...)
 		var workers []string
@@ -250,6 +266,7 @@ func TestFlink(t *testing.T) {
 		j.signal(syscall.SIGINT)
 		j.exit() // it may have been done just before
 		w.nothingIsLeft()
+		w.nothingIsStaged()
 	})
 
 	nowhere := filepath.Join(t.TempDir(), "nowhere")
@@ -274,6 +291,7 @@ func TestFlink(t *testing.T) {
 				t.Errorf("the last line is %s\nwant %q in it", last, test.want)
 			}
 			w.nothingIsLeft()
+			w.nothingIsStaged()
 		})
 	}
 }
