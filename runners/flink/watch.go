@@ -82,7 +82,8 @@ func (w *watcher) watch(ctx context.Context) error {
 			server = nil
 			slog.Debug("the job server is done with the job, the job manager is not", "job", w.Name, "said", said)
 		case err := <-manager:
-			if errors.Is(err, errFailed) && said == nil && server != nil {
+			// A job server that nobody listens to does not get over the end of a job that fails: it would keep the worker binary.
+			if (errors.Is(err, errFailed) || errors.Is(err, errTwice)) && said == nil && server != nil {
 				select {
 				case said = <-server:
 				case <-time.After(lag):
