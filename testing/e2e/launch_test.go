@@ -26,9 +26,9 @@ func launchFile(t *testing.T, input string, more ...string) (path, lake string) 
 }
 
 // history is what the record of a launch says.
-func history(t *testing.T, path string) []launch.Run {
+func history(t *testing.T, path string, args ...string) []launch.Run {
 	t.Helper()
-	p := start(t, "the history", nil, "launch", path, "--history", "--json")
+	p := start(t, "the history", nil, append([]string{"launch", path, "--history", "--json"}, args...)...)
 	p.wantExit(0)
 	var runs []launch.Run
 	if err := json.Unmarshal([]byte(p.read(p.stdout)), &runs); err != nil {

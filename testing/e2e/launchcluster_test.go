@@ -12,8 +12,10 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"backbone/runners/launch"
+	"backbone/testing/pubsubserver"
 )
 
 // clusterLaunch writes a launch file whose pipeline runs on a cluster, with options of some lines.
@@ -117,5 +119,53 @@ func TestLaunchOnFlink(t *testing.T) {
 		}
 		return pids
 	})
+	w.nothingIsLeft()
+}
+
+// A stream that is left alone on a cluster is one for all ticks: a launch that finds it is done, and where it has ended, the next begins it again.
+func TestLaunchStream(t *testing.T) {
+	slow(t)
+	w := newFlinkWorld(t, 1)
+	w.lake = filepath.Join(t.TempDir(), "lake")
+	w.startBroker(pubsubserver.Options{MaxLease: shortLease})
+	path := clusterLaunch(t, "flink", source, w.lake, "detach: true", "flush_interval: 500ms", "flink_checkpoints: 2s", "job_name: shop-stream",
+		"flink_master: "+w.cluster.Master, "endpoint: "+w.cluster.Endpoint, fmt.Sprintf(`environment_config: '{"command":%q}'`, w.binary))
+	tick := 0
+	wantLaunch := func(outcome string) {
+		t.Helper()
+		tick++
+		at := asOfDay(tick).Format(time.RFC3339)
+		start(t, "the launch at "+at, w.env(), "launch", path, "--tick", at).wantExit(0)
+		for _, r := range history(t, path) {
+			if r.Tick.Equal(asOfDay(tick)) {
+				var s summary
+				if err := json.Unmarshal(r.Result.Summary, &s); err != nil {
+					t.Fatal(err)
+				}
+				if r.State != "succeeded" || s.Outcome != outcome {
+					t.Errorf("the launch at %s is %s with %+v, want %s", at, r.State, s, outcome)
+				}
+				return
+			}
+		}
+		t.Errorf("there is no record of the launch at %s", at)
+	}
+	wantLaunch("submitted")
+	w.publishFile(w.quarter(0))
+	w.untilAllAcked()
+	wantLaunch("there")
+	w.publishFile(w.quarter(1))
+	w.untilAllAcked()
+	w.jobs("drain", "shop-stream")
+	for n := 2; n < quarters; n++ {
+		w.publishFile(w.quarter(n))
+	}
+	wantLaunch("submitted")
+	w.untilAllAcked()
+	w.jobs("drain", "shop-stream")
+	w.isTheTruth(0)
+	if list := w.jobs("list"); strings.Count(list, "shop-stream") != 2 {
+		t.Errorf("the jobs are\n%s\nwant two", list)
+	}
 	w.nothingIsLeft()
 }
