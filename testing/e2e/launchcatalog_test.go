@@ -94,8 +94,7 @@ func TestLaunchCatalog(t *testing.T) {
 		slow(t)
 		w := newFlinkWorld(t, 1)
 		lake := filepath.Join(t.TempDir(), "lake")
-		backfills(t, nightly(t, exports, lake, "flink",
-			"flink_master: "+w.cluster.Master, "endpoint: "+w.cluster.Endpoint, fmt.Sprintf(`environment_config: '{"command":%q}'`, w.binary)), "job submitted", 2)
+		backfills(t, nightly(t, exports, lake, "flink", w.launchOptions()...), "job submitted", 2)
 		sameFiles(t, want, catalogFiles(t, lake))
 		w.nothingIsLeft()
 		w.nothingIsStaged()
@@ -109,8 +108,7 @@ func TestLaunchCatalog(t *testing.T) {
 				d.upload(filepath.Join(exports, filepath.FromSlash(folder), "*.jsonl"), "exports/"+folder)
 			}
 		}
-		backfills(t, nightly(t, "gs://"+dataflowBucket+"/exports", d.lake, "dataflow",
-			"dataflow_endpoint: "+d.fake.Endpoint(), "project: "+project, "region: europe-west1", "staging_location: gs://"+dataflowBucket+"/staging"), "job submitted", 2)
+		backfills(t, nightly(t, "gs://"+dataflowBucket+"/exports", d.lake, "dataflow", d.launchOptions()...), "job submitted", 2)
 		sums := map[string]uint32{}
 		for name, body := range want {
 			if name = filepath.ToSlash(name); !strings.Contains(name, "/_") {

@@ -29,6 +29,18 @@ func clusterLaunch(t *testing.T, runner, input, lake string, options ...string) 
 	return path
 }
 
+// launchOptions are the options by which a launch runs on the cluster.
+func (w *flinkWorld) launchOptions() []string {
+	return []string{"flink_master: " + w.cluster.Master, "endpoint: " + w.cluster.Endpoint, fmt.Sprintf(`environment_config: '{"command":%q}'`, w.binary)}
+}
+
+// launchOptions are the options by which a launch runs on the fake.
+func (d *dataflowWorld) launchOptions() []string {
+	return []string{
+		"dataflow_endpoint: " + d.fake.Endpoint(), "project: " + project, "region: europe-west1", "staging_location: gs://" + dataflowBucket + "/staging",
+	}
+}
+
 // freeze stops processes, and returns what lets them go on.
 func freeze(t *testing.T, pids []int) (thaw func()) {
 	t.Helper()
@@ -88,8 +100,7 @@ func (w *world) followsTheJob(path string, workers func() []int) {
 func TestLaunchOnDataflow(t *testing.T) {
 	slow(t)
 	d := newDataflowWorld(t, &world{T: t, day: dayOf(t, *eventsFlag), rand: seeded(t)})
-	path := clusterLaunch(t, "dataflow", d.upload(d.files(), "in"), d.lake,
-		"dataflow_endpoint: "+d.fake.Endpoint(), "project: "+project, "region: europe-west1", "staging_location: gs://"+dataflowBucket+"/staging", "labels: team=search")
+	path := clusterLaunch(t, "dataflow", d.upload(d.files(), "in"), d.lake, append(d.launchOptions(), "labels: team=search")...)
 	d.followsTheJob(path, d.fake.Workers)
 	requests := d.fake.Requests()
 	if len(requests) != 2 {
@@ -107,8 +118,7 @@ func TestLaunchOnFlink(t *testing.T) {
 	slow(t)
 	w := newFlinkWorld(t, 1)
 	w.lake = filepath.Join(t.TempDir(), "lake")
-	path := clusterLaunch(t, "flink", w.files(), w.lake,
-		"flink_master: "+w.cluster.Master, "endpoint: "+w.cluster.Endpoint, fmt.Sprintf(`environment_config: '{"command":%q}'`, w.binary))
+	path := clusterLaunch(t, "flink", w.files(), w.lake, w.launchOptions()...)
 	w.followsTheJob(path, func() (pids []int) {
 		for _, id := range w.workers() {
 			pid, err := strconv.Atoi(id)
@@ -128,8 +138,8 @@ func TestLaunchStream(t *testing.T) {
 	w := newFlinkWorld(t, 1)
 	w.lake = filepath.Join(t.TempDir(), "lake")
 	w.startBroker(pubsubserver.Options{MaxLease: shortLease})
-	path := clusterLaunch(t, "flink", source, w.lake, "detach: true", "flush_interval: 500ms", "flink_checkpoints: 2s", "job_name: shop-stream",
-		"flink_master: "+w.cluster.Master, "endpoint: "+w.cluster.Endpoint, fmt.Sprintf(`environment_config: '{"command":%q}'`, w.binary))
+	path := clusterLaunch(t, "flink", source, w.lake,
+		append(w.launchOptions(), "detach: true", "flush_interval: 500ms", "flink_checkpoints: 2s", "job_name: shop-stream")...)
 	tick := 0
 	wantLaunch := func(outcome string) {
 		t.Helper()
