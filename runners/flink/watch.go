@@ -83,7 +83,8 @@ func (w *watcher) watch(ctx context.Context) error {
 			slog.Debug("the job server is done with the job, the job manager is not", "job", w.Name, "said", said)
 		case err := <-manager:
 			// A job server that nobody listens to does not get over the end of a job that fails: it would keep the worker binary.
-			if (errors.Is(err, errFailed) || errors.Is(err, errTwice)) && said == nil && server != nil {
+			failed := errors.Is(err, errFailed) || errors.Is(err, errCancelled) || errors.Is(err, errTwice)
+			if failed && said == nil && server != nil {
 				select {
 				case said = <-server:
 				case <-time.After(lag):

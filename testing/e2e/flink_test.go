@@ -235,6 +235,18 @@ func TestFlink(t *testing.T) {
 		}
 	})
 
+	// So does who cancels it from elsewhere.
+	t.Run("CancelledElsewhere", func(t *testing.T) {
+		w := *w
+		w.world = &world{T: t, day: w.day}
+		j := w.submit(filepath.Join(t.TempDir(), "lake"), append(slices.Clip(endpoint), "--job_name=elsewhere")...)
+		until(t, "a worker runs", func() bool { return len(w.workers()) > 0 })
+		w.jobs("cancel", "elsewhere")
+		j.wantExit(1)
+		w.nothingIsLeft()
+		w.nothingIsStaged()
+	})
+
 	// A pool starts the workers instead, of a binary that has to be sent to it. None is left when the job has ended, or the pool was killed.
 	t.Run("Pool", func(t *testing.T) {
 		w := *w
