@@ -51,7 +51,7 @@ type exports struct {
 
 // glob matches the files of an export.
 func (e *exports) glob(mode string, day int) string {
-	return filepath.Join(e.dir, generator.CatalogDir, schemas.Items.Name, mode, "as_of="+e.asOf(day).Format("20060102T150405Z"), "*.jsonl")
+	return filepath.Join(e.dir, generator.CatalogDir, generator.ExportFolder(schemas.Items.Name, mode, e.asOf(day)), "*.jsonl")
 }
 
 func (e *exports) asOf(day int) time.Time { return e.truth.Start.AddDate(0, 0, day+1) }

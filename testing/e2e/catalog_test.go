@@ -73,7 +73,7 @@ func (m *market) export(mode string, n int, asOf time.Time, args ...string) *pro
 	m.Helper()
 	m.n++
 	glob := func(table string) string {
-		return filepath.Join(m.dir, generator.CatalogDir, table, mode, "as_of="+asOfDay(n).Format("20060102T150405Z"), "*.jsonl")
+		return filepath.Join(m.dir, generator.CatalogDir, generator.ExportFolder(table, mode, asOfDay(n)), "*.jsonl")
 	}
 	args = append([]string{
 		"catalog", "--users", glob("users"), "--items", glob("items"), "--mode", mode, "--as_of", asOf.Format(time.RFC3339),

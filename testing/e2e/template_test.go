@@ -156,7 +156,7 @@ func TestDataflowClassicTemplateOfCatalog(t *testing.T) {
 	d := newDataflowWorld(t, &world{T: t})
 	dir := marketOf(t, max(400, *eventsFlag/20))
 	export := func(n int) []string {
-		glob := d.upload(filepath.Join(dir, generator.CatalogDir, "items", "full", "as_of="+asOfDay(n).Format("20060102T150405Z"), "*.jsonl"), fmt.Sprintf("export-%d", n))
+		glob := d.upload(filepath.Join(dir, generator.CatalogDir, generator.ExportFolder("items", "full", asOfDay(n)), "*.jsonl"), fmt.Sprintf("export-%d", n))
 		return append([]string{"catalog", "--items", glob, "--as_of", asOfDay(n).Format(time.RFC3339), "--lake", d.lake, "--shards=4"}, d.flags()...)
 	}
 	const at = "gs://" + dataflowBucket + "/templates/items"

@@ -104,13 +104,18 @@ type export struct {
 	counted int // lines that catalog.lines has
 }
 
+// ExportFolder is the folder of the export of a table in a mode as of a time, below CatalogDir.
+func ExportFolder(table, mode string, asOf time.Time) string {
+	return filepath.Join(table, mode, "as_of="+asOf.UTC().Format("20060102T150405Z"))
+}
+
 // writeExport writes the export of a population in a mode at the end of a day.
 func writeExport[R any](ctx context.Context, c *catalog, people *population[R], dir, mode string, day int) (e *export, err error) {
 	o := &c.options
 	table := people.table.Name
 	asOf := time.UnixMicro(o.asOf(day)).UTC()
 	e = &export{summary: ExportSummary{Table: table, Mode: mode, AsOf: asOf, BrokenCodes: map[string]int{}}}
-	folder := filepath.Join(dir, table, mode, "as_of="+asOf.Format("20060102T150405Z"))
+	folder := filepath.Join(dir, ExportFolder(table, mode, asOf))
 	if err := os.MkdirAll(folder, 0o755); err != nil {
 		return nil, fmt.Errorf("make the folder of an export: %w", err)
 	}
